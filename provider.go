@@ -1,0 +1,145 @@
+package authsome
+
+import "encoding/json"
+
+// AuthType says what a provider's credential is.
+type AuthType string
+
+// The auth types of authsome's provider files.
+const (
+	AuthAPIKey AuthType = "api_key"
+	AuthOAuth2 AuthType = "oauth2"
+)
+
+// Flow is a way to obtain a credential.
+type Flow string
+
+// The flows of provider files. FlowAPIKey is the one in which a person hands
+// over a key or personal access token.
+const (
+	FlowAPIKey     Flow = "api_key"
+	FlowPKCE       Flow = "pkce"
+	FlowDeviceCode Flow = "device_code"
+	FlowDCR        Flow = "dcr_pkce"
+)
+
+// Source says where a definition came from.
+type Source string
+
+// Bundled definitions are part of the binary; custom ones were registered and
+// shadow a bundled one of the same name.
+const (
+	Bundled Source = "bundled"
+	Custom  Source = "custom"
+)
+
+// Provider is a service as the rest of the program sees it: a definition file
+// after loading and checking. Package provider makes them; they are not changed
+// afterwards.
+type Provider struct {
+	Name        string // ^[a-zA-Z0-9][a-zA-Z0-9._-]*$
+	DisplayName string
+	Source      Source
+	AuthType    AuthType // of the default flow
+	Flows       []Flow   // what `login --flow` accepts; the first is the default
+	Routes      []Route  // where the credential goes; empty when nothing is routed
+	Key         KeyForm  // what to ask for in FlowAPIKey
+	Env         []EnvVar // variables that tools read, in the file's order
+	DocsURL     string   // the vendor's documentation, or where a key is made
+	Warnings    []string // what could not be taken over from the file, each with what to write instead
+	Definition  json.RawMessage
+}
+
+// Accepts reports whether `login --flow f` is possible.
+func (p *Provider) Accepts(f Flow) bool {
+	for _, have := range p.Flows {
+		if have == f {
+			return true
+		}
+	}
+	return false
+}
+
+// KeyForm is what a person is asked for in FlowAPIKey: one field for most
+// services, several for some (an account and a token for Twilio).
+type KeyForm struct {
+	Fields []KeyField
+}
+
+// KeyField is one line of the form. The value is stored in Credential.Fields
+// under Name.
+type KeyField struct {
+	Name    string // "api_key" when there is only one
+	Label   string // for people, e.g. "API key"
+	Pattern string // RE2, must match the whole value; "" for any
+	Hint    string // what a right value looks like, shown when Pattern fails
+	Public  bool   // not a secret (an account id): shown while typing
+}
+
+// EnvVar is one variable of an agent's or tool's environment.
+type EnvVar struct {
+	Name  string // e.g. OPENAI_API_KEY
+	Field string // field of the credential that `export` puts there; see Credential
+	// URL is set instead of Field for variables that hold the service's address
+	// (API_URL, BASE_URL of authsome's files); they are never placeholders.
+	URL string
+}
+
+// Route sends requests of one host, under one path, with some methods, to a
+// provider's credential.
+type Route struct {
+	// Host is a lower-case DNS name, IP literal, or "*.example.com", which
+	// stands for one or more labels in front of example.com but not for
+	// example.com itself.
+	Host string
+	// Port is the TCP port; 0 means 443.
+	Port int
+	// Path is a prefix that ends at a segment boundary: "/v1" matches /v1 and
+	// /v1/x, not /v10. "" or "/" is everything.
+	Path string
+	// Except are paths on the same host that are never injected (the OAuth
+	// endpoints of the provider); exact match.
+	Except []string
+	// Methods are upper-case; empty means all.
+	Methods []string
+	// Inject says what to put on a request.
+	Inject []Injection
+	// Strip names further headers of the service that carry credentials and
+	// are removed when ours goes on (Anthropic: Authorization when x-api-key is
+	// injected).
+	Strip []string
+}
+
+// Slot is the place in a request where a credential goes.
+type Slot string
+
+// The slots.
+const (
+	SlotHeader Slot = "header" // Name: Value
+	SlotBasic  Slot = "basic"  // Authorization: Basic base64(Value), Value "user:password"
+)
+
+// When says under which circumstances a credential goes onto a request.
+type When string
+
+// The circumstances.
+const (
+	// Always adds or replaces.
+	Always When = "always"
+	// OnPlaceholder replaces only where the child sent our placeholder.
+	OnPlaceholder When = "placeholder"
+	// OnChallenge sends nothing until the upstream answers 401, so that
+	// public repositories are fetched anonymously; a placeholder counts as a
+	// challenge. Once challenged, the repository is remembered for the grant.
+	OnChallenge When = "challenge"
+)
+
+// Injection is one slot to fill. Value is a template over the credential's
+// fields: "Bearer {token}", "{account_sid}:{auth_token}". {token} is the access
+// token of an OAuth credential, or the only key of an API-key one.
+type Injection struct {
+	Slot  Slot
+	Name  string // header name for SlotHeader; "Authorization" for SlotBasic
+	Value string
+	When  When // "" is Always
+}

@@ -168,28 +168,13 @@ type LoginRequest struct {
 	APIHost string `json:"api_host,omitempty"`
 }
 
-// LoginStatus is the state of a login.
-type LoginStatus string
-
-// The states of a login; the last four are final.
-const (
-	LoginWaiting   LoginStatus = "waiting_for_user"
-	LoginCompleted LoginStatus = "completed"
-	LoginFailed    LoginStatus = "failed"
-	LoginExpired   LoginStatus = "expired"
-	LoginCancelled LoginStatus = "cancelled"
-)
-
-// Final reports whether the state will not change any more.
-func (s LoginStatus) Final() bool { return s != LoginWaiting }
-
 // Login is one login in progress or ended.
 type Login struct {
-	ID         string      `json:"session_id"` // "sess_…"
-	Provider   string      `json:"provider"`
-	Connection string      `json:"connection"`
-	Flow       string      `json:"flow"`
-	Status     LoginStatus `json:"status"`
+	ID         string               `json:"session_id"` // "sess_…"
+	Provider   string               `json:"provider"`
+	Connection string               `json:"connection"`
+	Flow       string               `json:"flow"`
+	Status     authsome.LoginStatus `json:"status"`
 	// URL is the page on which the person finishes the login; "" when no
 	// browser port is bound.
 	URL       string       `json:"auth_url,omitempty"`

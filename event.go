@@ -23,7 +23,8 @@ type Event struct {
 	Sent       int64     `json:"sent,omitempty"` // bytes of the request body
 	Received   int64     `json:"received,omitempty"`
 	DurationMS int64     `json:"duration_ms,omitempty"`
-	Detail     string    `json:"detail,omitempty"` // one line for people
+	Request    string    `json:"request,omitempty"` // ties the intent ("started") and the completion of one request
+	Detail     string    `json:"detail,omitempty"`  // one line for people
 }
 
 // EventType names the act.

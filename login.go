@@ -26,6 +26,9 @@ type LoginRequest struct {
 	BaseURL    string
 	Force      bool          // replace a working connection, and make it the default
 	Timeout    time.Duration // 0 is 300 s, the Python authsome's session life
+	// AllowPrivate approves API hosts on private addresses for this connection:
+	// a self-managed service in the office network.
+	AllowPrivate bool
 }
 
 // Login is one login in progress, or ended. It holds no secret but Ticket.
@@ -37,7 +40,11 @@ type Login struct {
 	Connection string
 	Flow       Flow
 	Force      bool
+	Scopes     []string
+	BaseURL    string
 	Status     LoginStatus
+	// AllowPrivate: see LoginRequest.
+	AllowPrivate bool
 	// Ticket opens the form in a browser: whoever holds the URL that carries it
 	// may finish the login. It is compared in constant time.
 	Ticket    Secret

@@ -163,9 +163,8 @@ type LoginRequest struct {
 	Force      bool     `json:"force"`
 	// Timeout is in seconds; 0 means the default of 300.
 	Timeout int `json:"timeout,omitempty"`
-	// APIHost approves a private or otherwise unlisted API host for this
-	// connection.
-	APIHost string `json:"api_host,omitempty"`
+	// AllowPrivate approves API hosts on private addresses.
+	AllowPrivate bool `json:"allow_private,omitempty"`
 }
 
 // Login is one login in progress or ended.

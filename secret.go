@@ -54,8 +54,13 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler (and so JSON): "•••".
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText refuses: a Secret that had been marshalled would come back as
-// "•••". Code that stores secrets encodes them itself, where it seals them.
-func (s *Secret) UnmarshalText([]byte) error {
-	return errors.New("a secret cannot be read from text")
+// UnmarshalText takes only the empty text: a Secret that had been marshalled
+// would come back as "•••". Code that stores secrets encodes them itself, where
+// it seals them.
+func (s *Secret) UnmarshalText(text []byte) error {
+	if len(text) > 0 {
+		return errors.New("a secret cannot be read from text")
+	}
+	*s = Secret{}
+	return nil
 }

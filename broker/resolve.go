@@ -1,0 +1,271 @@
+package broker
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
+)
+
+// Host says what to do with a CONNECT to host:port, which is normalised.
+func (b *Broker) Host(g *authsome.Grant, host string, port int) authsome.HostVerdict {
+	if t := b.table(g); t != nil && t.Host(host, port) {
+		return authsome.Intercept
+	}
+	if g.Mode.Denies() {
+		return authsome.Refuse
+	}
+	return authsome.Tunnel
+}
+
+// Known reports whether any route of the grant is on host, on the usual port.
+func (b *Broker) Known(g *authsome.Grant, host string) bool {
+	t := b.table(g)
+	return t != nil && t.Host(host, 443)
+}
+
+// Current reports whether a stream that was opened with a connection's
+// credential of that generation may go on. Provider "" means that nothing was
+// injected, and only the grant counts.
+func (b *Broker) Current(g *authsome.Grant, provider, connection string, generation int64) bool {
+	if b.grant(g.ID) == nil {
+		return false
+	}
+	if provider == "" {
+		return true
+	}
+	a := b.snapshot.Load().of(ownerOf(g.Identity)).byProvider[provider]
+	if a == nil {
+		return false
+	}
+	x := a.byName[connection]
+	return x != nil && x.generation == generation
+}
+
+// Resolve decides on one request: which connection, what to put on it, or why
+// not. When a credential will leave, the intent has been recorded before
+// Resolve returns. The error is always an *authsome.Error.
+func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.Request) (*authsome.Resolution, error) {
+	own := b.grant(g.ID)
+	if own == nil {
+		return nil, authsome.E(authsome.Forbidden, "the run that this request belongs to is over")
+	}
+	forward := &authsome.Resolution{Verdict: authsome.Forward}
+	t := b.table(g)
+	if t == nil {
+		return b.unrouted(g, req, forward, "no provider is routed")
+	}
+	entry, result := t.Match(req.Host, req.Port, req.Method, req.Path)
+	switch result {
+	case route.Matched:
+	case route.Excepted:
+		// A login endpoint of the provider: the client's own business.
+		return forward, nil
+	case route.Ambiguous:
+		who := strings.Join(t.Candidates(req.Host, req.Port, req.Method, req.Path), " and ")
+		b.Logger.Error("ambiguous route", "host", req.Host, "providers", who)
+		if !g.Mode.Denies() {
+			return forward, nil
+		}
+		return nil, b.refuse(g, req, "", "", authsome.EventProxyDenied, authsome.E(authsome.Forbidden,
+			"%s claim %s%s alike, so neither gets it", who, req.Host, req.Path).
+			WithHint("authsome inspect %s", entry.Provider))
+	default:
+		return b.unrouted(g, req, forward, "no provider covers this path")
+	}
+
+	p, ok := b.Catalog.Get(entry.Provider)
+	if !ok {
+		return b.unrouted(g, req, forward, "its provider was removed")
+	}
+	slots := credentialHeaders(p, entry.Route)
+	named, placeholder := placeholderInHeaders(req.Header, slots)
+	name := named
+	if name == "" {
+		name = g.Choices[p.Name]
+	}
+	x, err := b.snapshot.Load().of(ownerOf(g.Identity)).find(p.Name, name)
+	if err != nil {
+		// Forwarding our own placeholder could only end in a riddle of a 401.
+		if !g.Mode.Denies() && !placeholder {
+			return forward, nil
+		}
+		e := authsome.E(authsome.CredentialMissing, "%s", err.Error()).WithHint("authsome login %s", p.Name)
+		if named != "" {
+			e = e.WithHint("authsome login %s --connection %s", p.Name, named)
+		}
+		return nil, b.refuse(g, req, p.Name, name, authsome.EventProxyNoCredentials, e)
+	}
+	if x.Status != authsome.Connected {
+		e := authsome.E(authsome.TokenExpired, "the login to %s (%s) is %s", p.Name, x.Name, x.Status).
+			WithHint("authsome login %s --connection %s --force", p.Name, x.Name)
+		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyNoCredentials, e)
+	}
+	r, err := b.unseal(x)
+	if err != nil {
+		return nil, err
+	}
+	if !r.covers(req.Host, req.Port) {
+		e := authsome.E(authsome.Forbidden, "the login to %s (%s) was made for %s, not for %s",
+			p.Name, x.Name, strings.Join(r.Hosts, ", "), req.Host).
+			WithHint("authsome login %s --connection %s --force", p.Name, x.Name)
+		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyDenied, e)
+	}
+
+	res := &authsome.Resolution{
+		Provider: p.Name, Connection: x.Name, Private: r.Private, Generation: x.generation, Strip: slots,
+	}
+	what := challenge{p.Name, x.Name, req.Host, req.Repository}
+	challenged := req.Challenged || placeholder || own.wasChallenged(what)
+	waiting := false
+	for _, in := range entry.Route.Inject {
+		switch in.When {
+		case authsome.OnPlaceholder:
+			if _, ok := placeholderInHeaders(req.Header, []string{in.Name}); !ok {
+				continue
+			}
+		case authsome.OnChallenge:
+			if !challenged {
+				waiting = true
+				continue
+			}
+		}
+		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: fill(in, r.cred)})
+	}
+	switch {
+	case len(res.Set) > 0:
+		res.Verdict = authsome.Inject
+	case waiting:
+		// Nothing of the child's is taken away: a public repository is fetched
+		// as it would be without us.
+		res.Verdict, res.Strip = authsome.Challenge, nil
+		return res, nil
+	default:
+		return forward, nil
+	}
+	if req.Challenged {
+		own.remember(what)
+	}
+	ev := b.requestEvent(g, req, authsome.EventInjected, "started")
+	ev.Provider, ev.Connection = p.Name, x.Name
+	if err := b.Recorder.Append(ev); err != nil {
+		b.Logger.Error("record a request before its credential leaves", "err", err)
+		return nil, authsome.E(authsome.StoreFailed, "the request could not be recorded, so no credential was sent: %w", err).
+			WithHint("authsome doctor")
+	}
+	return res, nil
+}
+
+// unrouted answers for a path that nobody claims.
+func (b *Broker) unrouted(g *authsome.Grant, req *authsome.Request, forward *authsome.Resolution, why string) (*authsome.Resolution, error) {
+	if !g.Mode.Denies() {
+		return forward, nil
+	}
+	return nil, b.refuse(g, req, "", "", authsome.EventProxyDenied, authsome.E(authsome.Forbidden,
+		"this run refuses %s%s: %s", req.Host, req.Path, why).WithHint("authsome list"))
+}
+
+// refuse records a refusal and returns it. That it could not be recorded
+// changes nothing for the child: it is refused either way.
+func (b *Broker) refuse(g *authsome.Grant, req *authsome.Request, provider, connection string, t authsome.EventType, e *authsome.Error) error {
+	ev := b.requestEvent(g, req, t, "denied")
+	ev.Provider, ev.Connection, ev.Detail = provider, connection, e.Message
+	if err := b.Recorder.Append(ev); err != nil {
+		b.Logger.Error("record a refusal", "err", err)
+	}
+	return e
+}
+
+func (b *Broker) requestEvent(g *authsome.Grant, req *authsome.Request, t authsome.EventType, status string) authsome.Event {
+	ev := b.event(g.Identity, t, status)
+	ev.Run, ev.Program, ev.Request = g.ID, g.Program, req.ID
+	ev.Method, ev.Host, ev.Path = req.Method, req.Host, req.Path
+	return ev
+}
+
+// Finish records how a request ended. res is nil when the proxy itself refused
+// it (a misplaced placeholder, say).
+func (b *Broker) Finish(g *authsome.Grant, req *authsome.Request, res *authsome.Resolution, out authsome.Outcome) {
+	t, status := authsome.EventInjected, "ok"
+	switch {
+	case res == nil:
+		t, status = authsome.EventProxyDenied, "denied"
+	case res.Verdict != authsome.Inject:
+		return // no credential left, so there is nothing to account for
+	case out.Err != "":
+		status = "failed"
+	}
+	ev := b.requestEvent(g, req, t, status)
+	if res != nil {
+		ev.Provider, ev.Connection = res.Provider, res.Connection
+	}
+	ev.Code, ev.Sent, ev.Received = out.Status, out.Sent, out.Received
+	ev.DurationMS, ev.Detail = int64(out.Duration/time.Millisecond), out.Err
+	if err := b.Recorder.Append(ev); err != nil {
+		b.Logger.Error("record the end of a request", "err", err)
+	}
+}
+
+// credentialHeaders are the service's slots: those that any of its routes
+// fills, and those that the route says carry credentials too. All are emptied
+// before one is filled, so that no second, stale credential rides along.
+func credentialHeaders(p *authsome.Provider, r authsome.Route) []string {
+	var names []string
+	add := func(n string) {
+		if n = http.CanonicalHeaderKey(n); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	for _, in := range r.Inject {
+		add(in.Name)
+	}
+	for _, other := range p.Routes {
+		for _, in := range other.Inject {
+			add(in.Name)
+		}
+	}
+	for _, n := range r.Strip {
+		add(n)
+	}
+	return names
+}
+
+// fill renders an injection's template with the credential.
+func fill(in authsome.Injection, c *authsome.Credential) authsome.Secret {
+	var sb strings.Builder
+	rest := in.Value
+	for {
+		before, after, ok := strings.Cut(rest, "{")
+		field, tail, closed := strings.Cut(after, "}")
+		if !ok || !closed {
+			sb.WriteString(rest)
+			break
+		}
+		sb.WriteString(before)
+		sb.WriteString(c.Get(field).Reveal())
+		rest = tail
+	}
+	if in.Slot == authsome.SlotBasic {
+		return authsome.NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(sb.String())))
+	}
+	return authsome.NewSecret(sb.String())
+}
+
+func (g *grant) wasChallenged(c challenge) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.challenged[c]
+}
+
+func (g *grant) remember(c challenge) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.challenged) < maxChallenged {
+		g.challenged[c] = true
+	}
+}

@@ -16,12 +16,26 @@ import "time"
 // the backlog of the listening socket, notices a delay at most.
 const GrantProtocol = "authsome-grant/1"
 
+// StreamProtocol is the Upgrade token of PathGrantStream. After the 101 the
+// connection carries the bytes of one of the child's connections to the proxy.
+const StreamProtocol = "authsome-stream/1"
+
+// maxLine bounds the JSON line of either side: some thousand variables.
+const maxLine = 4 << 20
+
+// handshakeTimeout bounds everything up to the GrantInfo.
+const handshakeTimeout = 10 * time.Second
+
 // GrantRequest asks for, or renews, a grant.
 type GrantRequest struct {
 	Program     string            `json:"program"`               // base name of the command
 	Mode        string            `json:"mode,omitempty"`        // authsome.Mode; "" is the default
 	Connections map[string]string `json:"connections,omitempty"` // provider → connection
-	ProxyPort   int               `json:"proxy_port"`            // of the socket that is handed over
+	ProxyPort   int               `json:"proxy_port"`            // of the run's listening socket on 127.0.0.1
+	// Relay says that no socket is handed over (Windows cannot): the run
+	// accepts the child's connections itself and carries each over one of its
+	// own, made at PathGrantStream.
+	Relay bool `json:"relay,omitempty"`
 	// Salt and Env let the daemon find variables whose value equals a stored
 	// secret without seeing the others: Env maps a variable's name to
 	// hex(SHA-256(salt || value)).

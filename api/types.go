@@ -15,23 +15,24 @@ import (
 
 // Paths of the API. {p} is a provider, {c} a connection, {id} a login.
 const (
-	PathHealth      = "/v1/health"                     // GET → Health
-	PathWhoami      = "/v1/whoami"                     // GET → Whoami
-	PathDoctor      = "/v1/doctor"                     // GET → Doctor
-	PathStop        = "/v1/stop"                       // POST: graceful stop
-	PathProviders   = "/v1/providers"                  // GET → []Provider; POST Registration → Registered
-	PathProvider    = "/v1/providers/{p}"              // GET → Provider; DELETE: remove → Removed
-	PathRevoke      = "/v1/providers/{p}/revoke"       // POST → Removed
-	PathConnection  = "/v1/connections/{p}/{c}"        // GET [?secret=1] → Connection; c "-" is the default
-	PathLogout      = "/v1/connections/{p}/{c}/logout" // POST → Removed
-	PathDefault     = "/v1/connections/{p}/{c}/default"
-	PathLogins      = "/v1/logins"             // POST LoginRequest → Login
-	PathLogin       = "/v1/logins/{id}"        // GET [?wait=30s] → Login; DELETE: cancel
-	PathLoginFields = "/v1/logins/{id}/fields" // POST {"field":"value"} → Login
-	PathExport      = "/v1/export"             // POST ExportRequest → Export
-	PathEvents      = "/v1/events"             // GET ?limit=&after=&wait= → Events
-	PathGrants      = "/v1/grants"             // GET with Upgrade: see GrantProtocol
-	PathGrantSelf   = "/v1/grants/self"        // GET → GrantInfo of the run that the peer descends from
+	PathHealth      = "/v1/health"                      // GET → Health
+	PathWhoami      = "/v1/whoami"                      // GET → Whoami
+	PathDoctor      = "/v1/doctor"                      // GET → Doctor
+	PathStop        = "/v1/stop"                        // POST: graceful stop
+	PathProviders   = "/v1/providers"                   // GET → []Provider; POST Registration → Registered
+	PathProvider    = "/v1/providers/{p}"               // GET → Provider; DELETE: remove → Removed
+	PathRevoke      = "/v1/providers/{p}/revoke"        // POST → Removed
+	PathConnection  = "/v1/connections/{p}/{c}"         // GET [?secret=1] → Connection; c "-" is the default
+	PathLogout      = "/v1/connections/{p}/{c}/logout"  // POST → Removed
+	PathDefault     = "/v1/connections/{p}/{c}/default" // POST
+	PathLogins      = "/v1/logins"                      // POST LoginRequest → Login
+	PathLogin       = "/v1/logins/{id}"                 // GET [?wait=30s] → Login; DELETE: cancel
+	PathLoginFields = "/v1/logins/{id}/fields"          // POST {"field":"value"} → Login
+	PathExport      = "/v1/export"                      // POST ExportRequest → Export
+	PathEvents      = "/v1/events"                      // GET ?limit=&after=&wait= → Events; see EventsQuery
+	PathGrants      = "/v1/grants"                      // GET with Upgrade: see GrantProtocol
+	PathGrantSelf   = "/v1/grants/self"                 // GET → GrantInfo of the run that the peer descends from
+	PathGrantStream = "/v1/grants/{id}/stream"          // GET with Upgrade: see StreamProtocol
 )
 
 // Health is the answer of PathHealth and of http://127.0.0.1:7998/health.

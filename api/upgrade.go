@@ -1,0 +1,134 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/authsome/authsome"
+)
+
+// upgrade opens a connection of its own and turns it into one of the given
+// protocol. A refusal comes back as the daemon's error. ctx bounds the
+// upgrade only.
+func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixConn, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	fail := func(err error) (*net.UnixConn, error) {
+		stop()
+		_ = conn.Close()
+		return nil, unavailable(ctx, err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+Host+path, nil)
+	if err != nil {
+		return fail(err)
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", protocol)
+	if err := req.Write(conn); err != nil {
+		return fail(err)
+	}
+	// Read byte by byte: what follows the head belongs to the new protocol, and
+	// a buffer would swallow it.
+	br := bufio.NewReaderSize(&oneByteReader{conn}, 16)
+	resp, err := http.ReadResponse(br, req)
+	if err != nil {
+		return fail(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != protocol {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxLine))
+		return fail(failure(resp.StatusCode, body))
+	}
+	if !stop() {
+		return fail(ctx.Err())
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return conn, nil
+}
+
+// oneByteReader hands out one byte at a time, so that a bufio.Reader on it
+// never holds more than has been asked for.
+type oneByteReader struct{ r io.Reader }
+
+func (o *oneByteReader) Read(p []byte) (int, error) {
+	if len(p) > 1 {
+		p = p[:1]
+	}
+	return o.r.Read(p)
+}
+
+// Upgrade answers a request for one of the protocols of this package with 101
+// and gives its connection up. Errors before the 101 are for the caller to
+// answer; a nil connection with a nil error never happens.
+func Upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*net.UnixConn, error) {
+	if r.Header.Get("Upgrade") != protocol {
+		return nil, authsome.E(authsome.Invalid, "this path speaks %s only", protocol)
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, authsome.E(authsome.Internal, "take over a connection: %w", err)
+	}
+	uc, ok := conn.(*net.UnixConn)
+	// Bytes that came before the 101 would be a descriptor lost, or a line
+	// half read.
+	if !ok || rw.Reader.Buffered() > 0 {
+		_ = conn.Close()
+		return nil, authsome.E(authsome.Invalid, "take over a connection: the other side did not wait for the answer")
+	}
+	_ = uc.SetDeadline(time.Now().Add(handshakeTimeout))
+	_, err = io.WriteString(uc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
+	if err != nil {
+		_ = uc.Close()
+		return nil, authsome.E(authsome.Internal, "take over a connection: %w", err)
+	}
+	_ = uc.SetDeadline(time.Time{})
+	return uc, nil
+}
+
+// readLine reads up to the first newline, which must be the last byte there.
+func readLine(read func([]byte) (int, error)) ([]byte, error) {
+	var line []byte
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := read(buf)
+		line = append(line, buf[:n]...)
+		switch i := bytes.IndexByte(line, '\n'); {
+		case i >= 0 && i != len(line)-1:
+			return nil, errors.New("something follows the first line")
+		case i >= 0:
+			return line[:i], nil
+		case len(line) > maxLine:
+			return nil, errors.New("the first line is too long")
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, io.ErrUnexpectedEOF
+		}
+	}
+}
+
+// writeLine is the other half of readLine.
+func writeLine(conn *net.UnixConn, v any, write func([]byte) (int, error)) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	_ = conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	defer func() { _ = conn.SetWriteDeadline(time.Time{}) }()
+	n, err := write(data)
+	if err == nil && n < len(data) {
+		_, err = conn.Write(data[n:])
+	}
+	return err
+}

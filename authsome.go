@@ -28,3 +28,9 @@ const BrowserPort = 7998
 
 // CallbackPath is the path of the OAuth redirect URI on BrowserPort.
 const CallbackPath = "/auth/callback/oauth"
+
+// SelfCheckHost is the host that the proxy answers itself, through a grant and
+// with a certificate of its own, so that `run` can see before it starts the
+// child that the whole way works. It is never looked up or dialled: .invalid
+// resolves nowhere (RFC 6761, section 6.4).
+const SelfCheckHost = "self-check.authsome.invalid"

@@ -24,6 +24,7 @@ const (
 	ConnectionNotFound Code = "ConnectionNotFound"   // 3
 	ProviderNotFound   Code = "ProviderNotFound"     // 4
 	Forbidden          Code = "OperationNotAllowed"  // 4: refused by a rule, or to a run's descendant
+	Ambiguous          Code = "AmbiguousRoute"       // 4: two providers claim a request alike, so neither gets it
 	CredentialMissing  Code = "CredentialMissing"    // 5: log in first
 	TokenExpired       Code = "TokenExpired"         // 5
 	RefreshFailed      Code = "RefreshFailed"        // 5
@@ -47,6 +48,9 @@ type Error struct {
 	Message string
 	Hint    string
 	Err     error
+	// Provider names the provider that the failure is about, for an agent that
+	// reads the proxy's answer; it may be empty.
+	Provider string
 }
 
 // E makes an *Error with a formatted message. A %w verb also sets Err.

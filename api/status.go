@@ -21,6 +21,7 @@ var statuses = map[authsome.Code]int{
 	authsome.ConnectionNotFound: http.StatusNotFound,
 	authsome.ProviderNotFound:   http.StatusNotFound,
 	authsome.Forbidden:          http.StatusForbidden,
+	authsome.Ambiguous:          http.StatusForbidden,
 	authsome.CredentialMissing:  http.StatusUnauthorized,
 	authsome.TokenExpired:       http.StatusUnauthorized,
 	authsome.RefreshFailed:      http.StatusBadGateway,

@@ -68,8 +68,8 @@ func (o *oneByteReader) Read(p []byte) (int, error) {
 }
 
 // Upgrade answers a request for one of the protocols of this package with 101
-// and gives its connection up. Errors before the 101 are for the caller to
-// answer; a nil connection with a nil error never happens.
+// and gives its connection up. An error is for the caller to answer, unless it
+// is http.ErrHijacked: then the connection is closed already.
 func Upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*net.UnixConn, error) {
 	if r.Header.Get("Upgrade") != protocol {
 		return nil, authsome.E(authsome.Invalid, "this path speaks %s only", protocol)
@@ -83,13 +83,13 @@ func Upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*net.Unix
 	// half read.
 	if !ok || rw.Reader.Buffered() > 0 {
 		_ = conn.Close()
-		return nil, authsome.E(authsome.Invalid, "take over a connection: the other side did not wait for the answer")
+		return nil, authsome.E(authsome.Invalid, "take over a connection: %w: the other side did not wait for the answer", http.ErrHijacked)
 	}
 	_ = uc.SetDeadline(time.Now().Add(handshakeTimeout))
 	_, err = io.WriteString(uc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
 	if err != nil {
 		_ = uc.Close()
-		return nil, authsome.E(authsome.Internal, "take over a connection: %w", err)
+		return nil, authsome.E(authsome.Internal, "take over a connection: %w: %v", http.ErrHijacked, err)
 	}
 	_ = uc.SetDeadline(time.Time{})
 	return uc, nil

@@ -1,0 +1,415 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/gofrs/flock"
+)
+
+// Options say how Connect finds or makes a daemon. The zero value is what a
+// command needs.
+type Options struct {
+	// Home is the home as the person gave it; "" is what the environment means.
+	Home string
+	// Version is the caller's; "" is authsome.Version.
+	Version string
+	// AnyVersion takes a daemon of another version as it is. A run that renews
+	// its grant sets it: the program may have been replaced while the child
+	// was at work, and two versions must not restart each other's daemons.
+	AnyVersion bool
+	// NoStart only looks for a running daemon.
+	NoStart bool
+	// Timeout bounds the whole; 0 is 10 s.
+	Timeout time.Duration
+	// Executable and Args are the daemon's command line; "" is this program,
+	// and nil is `daemon serve`.
+	Executable string
+	Args       []string
+	// Environ is the caller's environment; nil is os.Environ(). What the daemon
+	// gets of it is in daemonEnvironment.
+	Environ []string
+}
+
+const (
+	connectTimeout = 10 * time.Second
+	// healthTimeout is how long one daemon may take to say who it is.
+	healthTimeout = 3 * time.Second
+	// stopTimeout is how long a daemon may take to end before it is made to.
+	stopTimeout = 6 * time.Second
+)
+
+// InsideRun reports whether an environment is that of a run's descendant, as
+// far as it is honest. The daemon decides by process instead; this is for
+// when there is no daemon to ask.
+func InsideRun(environ []string) bool {
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "AUTHSOME_PROXY_MODE="); ok && v != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Connect returns a client of the home's daemon, which it starts when there is
+// none, and replaces when it is of another version. Of any number of commands
+// that come at once, one starts it and the others wait. Inside a run nothing is
+// started or stopped: Connect then waits for the run to do it.
+func Connect(ctx context.Context, o Options) (*Client, error) {
+	s := starter{Options: o, began: time.Now()}
+	if s.Version == "" {
+		s.Version = authsome.Version
+	}
+	if s.Environ == nil {
+		s.Environ = os.Environ()
+	}
+	if s.Timeout == 0 {
+		s.Timeout = connectTimeout
+	}
+	s.insideRun = InsideRun(s.Environ)
+	var err error
+	if o.Home == "" {
+		s.home, err = Home(os.Getenv)
+	} else {
+		s.home, err = ResolveHome(o.Home)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.client = &Client{Home: s.home}
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	if err := s.connect(ctx); err != nil {
+		s.client.Close()
+		return nil, err
+	}
+	return s.client, nil
+}
+
+// starter is one call of Connect.
+type starter struct {
+	Options
+	home      string
+	client    *Client
+	began     time.Time
+	insideRun bool
+}
+
+// found is what a look for the daemon gives.
+type found int
+
+const (
+	nobody found = iota // none listens, or it is on its way out
+	right               // a daemon to use
+	other               // a daemon of another version
+)
+
+// look asks for the daemon once. An error is final.
+func (s *starter) look(ctx context.Context) (found, string, error) {
+	hctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	h, err := s.client.Health(hctx)
+	switch {
+	case err == nil && (h.Version == s.Version || s.AnyVersion):
+		return right, h.Version, nil
+	case err == nil:
+		return other, h.Version, nil
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return nobody, "", authsome.E(authsome.DaemonUnavailable, "the daemon is running but does not answer").
+			WithHint("authsome daemon restart")
+	case authsome.CodeOf(err) == authsome.DaemonUnavailable:
+		return nobody, "", nil
+	default:
+		return nobody, "", err
+	}
+}
+
+func (s *starter) connect(ctx context.Context) error {
+	for ensured := false; ; {
+		state, version, err := s.look(ctx)
+		switch {
+		case err != nil:
+			return err
+		case state == right:
+			return nil
+		case s.NoStart && state == nobody:
+			return authsome.E(authsome.DaemonUnavailable, "the daemon is not running").WithHint("authsome daemon start")
+		case (s.NoStart || s.insideRun) && state == other:
+			return authsome.E(authsome.DaemonUnavailable, "the daemon is of version %s, this program of %s", version, s.Version).
+				WithHint("restart it in a terminal of your own, outside any run: authsome daemon restart")
+		}
+		if !s.insideRun {
+			if !ensured {
+				if err := EnsureHome(s.home); err != nil {
+					return err
+				}
+				ensured = true
+			}
+			if f := s.failed(); state == nobody && f != nil {
+				return f
+			}
+			done, err := s.tryStart(ctx)
+			if done || err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return s.timedOut(ctx)
+		case <-time.After(dialEvery):
+		}
+	}
+}
+
+func (s *starter) timedOut(ctx context.Context) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return authsome.E(authsome.Cancelled, "start the daemon: cancelled")
+	}
+	if s.insideRun {
+		return authsome.E(authsome.DaemonUnavailable, "the daemon is not running, and a process inside a run may not start it").
+			WithHint("start it in a terminal of your own: authsome daemon start")
+	}
+	return authsome.E(authsome.DaemonUnavailable, "start the daemon: it was not ready after %s", s.Timeout).
+		WithHint("see %s", filepath.Join(s.home, LogFile))
+}
+
+// tryStart becomes the one that starts the daemon, unless another command is;
+// it then reports false.
+func (s *starter) tryStart(ctx context.Context) (bool, error) {
+	lock := flock.New(filepath.Join(s.home, StartLockFile), flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return false, homeError(s.home, "is not writable", err)
+	}
+	if !ok {
+		return false, nil
+	}
+	defer func() { _ = lock.Unlock() }()
+	// Another may have done it between the look and the lock.
+	state, _, err := s.look(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case state == right:
+		return true, nil
+	case state == other:
+		if _, err := StopDaemon(ctx, s.home); err != nil {
+			return false, err
+		}
+	}
+	return true, s.start(ctx)
+}
+
+// start launches the daemon and waits until it answers. The caller holds the
+// start lock.
+func (s *starter) start(ctx context.Context) error {
+	exe, args := s.Executable, s.Args
+	if exe == "" {
+		var err error
+		if exe, err = os.Executable(); err != nil {
+			return authsome.E(authsome.Internal, "start the daemon: %w", err)
+		}
+	}
+	if args == nil {
+		args = []string{"daemon", "serve"}
+	}
+	log, err := openInHome(s.home, LogFile, os.O_APPEND|os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(exe, args...)
+	cmd.Dir = daemonDir
+	cmd.Env = daemonEnvironment(s.Environ, s.home)
+	// What the daemon cannot log itself, a crash, ends in its log all the same.
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = detached()
+	if err := cmd.Start(); err != nil {
+		return authsome.E(authsome.DaemonUnavailable, "start the daemon: %w", err)
+	}
+	exited := make(chan error, 1)
+	// It is waited for as long as this process lives: a run outlives daemons
+	// and must not keep them as zombies.
+	go func() { exited <- cmd.Wait() }()
+	for {
+		state, version, err := s.look(ctx)
+		switch {
+		case err != nil:
+			return err
+		case state == right:
+			return nil
+		case state == other:
+			return authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is of version %s, this program of %s", exe, version, s.Version).
+				WithHint("the program was replaced meanwhile: run the command again")
+		}
+		select {
+		case <-ctx.Done():
+			return s.timedOut(ctx)
+		case err := <-exited:
+			if f := s.failed(); f != nil {
+				return f
+			}
+			if s.locked() {
+				exited = nil // a person's `daemon serve` was first; that one will do
+				continue
+			}
+			how := "without a word"
+			if err != nil {
+				how = err.Error()
+			}
+			return authsome.E(authsome.DaemonUnavailable, "start the daemon: it ended at once (%s)", how).
+				WithHint("see %s", filepath.Join(s.home, LogFile))
+		case <-time.After(dialEvery / 2):
+		}
+	}
+}
+
+// locked reports whether some process is the home's daemon, or becomes it.
+func (s *starter) locked() bool {
+	lock := flock.New(filepath.Join(s.home, LockFile), flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if ok {
+		_ = lock.Unlock()
+	}
+	return err == nil && !ok
+}
+
+// reportedFailure is a Failure with its time, so that one of yesterday is not
+// taken for today's.
+type reportedFailure struct {
+	Failure
+	At time.Time `json:"at"`
+}
+
+// ReportFailure leaves word for the commands that wait for the daemon of a
+// home: it could not start. Nothing is said about its own failing, which the
+// log has.
+func ReportFailure(home string, err error) {
+	path, perr := SocketPath(home)
+	if perr != nil || privateDir(filepath.Dir(path), true) != nil {
+		return
+	}
+	data, jerr := json.Marshal(reportedFailure{*FailureOf(err), time.Now()})
+	if jerr != nil {
+		return
+	}
+	tmp := fmt.Sprintf("%s.%d", failurePath(path), os.Getpid())
+	if os.WriteFile(tmp, data, 0o600) == nil {
+		_ = os.Rename(tmp, failurePath(path))
+	}
+}
+
+// ClearFailure takes back an earlier ReportFailure.
+func ClearFailure(home string) {
+	if path, err := SocketPath(home); err == nil && privateDir(filepath.Dir(path), false) == nil {
+		_ = os.Remove(failurePath(path))
+	}
+}
+
+// failed is what a daemon that began after this command did has reported, or
+// nil.
+func (s *starter) failed() error {
+	path, err := SocketPath(s.home)
+	if err != nil || privateDir(filepath.Dir(path), false) != nil {
+		return nil
+	}
+	var f reportedFailure
+	data, err := os.ReadFile(failurePath(path))
+	if err != nil || json.Unmarshal(data, &f) != nil || f.At.Before(s.began) {
+		return nil
+	}
+	return f.Err()
+}
+
+// StopDaemon asks the daemon of a resolved home to end and returns when it has.
+// One that does not answer, or not end, is made to. It reports false when there
+// was none.
+func StopDaemon(ctx context.Context, home string) (bool, error) {
+	conn, err := dialHome(ctx, home)
+	if err != nil {
+		if absent(err) {
+			return false, nil
+		}
+		return false, unavailable(ctx, err)
+	}
+	peer, err := PeerOf(conn)
+	_ = conn.Close()
+	if err != nil {
+		return false, authsome.E(authsome.Internal, "stop the daemon: %w", err)
+	}
+	c := &Client{Home: home}
+	defer c.Close()
+	sctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	err = c.Stop(sctx)
+	cancel()
+	if err != nil && authsome.CodeOf(err) != authsome.DaemonUnavailable {
+		return false, err // refused
+	}
+	lock := flock.New(filepath.Join(home, LockFile), flock.SetPermissions(0o600))
+	for began, sent := time.Now(), 0; ; {
+		// The lock goes with the process, whatever is left of it otherwise.
+		ok, err := lock.TryLock()
+		if err != nil {
+			return false, homeError(home, "is not writable", err)
+		}
+		if ok {
+			return true, lock.Unlock()
+		}
+		if p, err := os.FindProcess(peer.PID); err == nil && peer.PID > 0 {
+			switch waited := time.Since(began); {
+			case waited > stopTimeout && sent == 0:
+				sent++
+				_ = p.Signal(terminate)
+			case waited > stopTimeout+stopTimeout/3 && sent == 1:
+				sent++
+				_ = p.Kill()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false, authsome.E(authsome.DaemonUnavailable, "stop the daemon: process %d is still there", peer.PID).
+				WithHint("end it yourself: kill -9 %d", peer.PID)
+		case <-time.After(dialEvery):
+		}
+	}
+}
+
+// daemonVariables are what an automatically started daemon gets of the
+// environment of the command that starts it: enough to find its home, the
+// keyring and the language, and nothing that says where traffic goes or whom
+// to trust (HTTPS_PROXY, SSL_CERT_FILE). Those count for a `daemon serve` that
+// a person starts. A trailing * stands for any rest.
+var daemonVariables = []string{
+	"HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_*", "XDG_*",
+	"DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY",
+	"AUTHSOME_HOME", "AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_PORT", "AUTHSOME_LOG",
+	// Windows
+	"SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "USERPROFILE", "USERNAME", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP",
+}
+
+// daemonEnvironment filters environ by daemonVariables and sets the home.
+func daemonEnvironment(environ []string, home string) []string {
+	var out []string
+	for _, kv := range environ {
+		name, _, ok := strings.Cut(kv, "=")
+		if !ok || name == "" || sameVariable(name, "AUTHSOME_HOME") {
+			continue
+		}
+		for _, v := range daemonVariables {
+			prefix, any := strings.CutSuffix(v, "*")
+			if sameVariable(name, v) || any && strings.HasPrefix(name, prefix) {
+				out = append(out, kv)
+				break
+			}
+		}
+	}
+	return append(out, "AUTHSOME_HOME="+home)
+}

@@ -204,6 +204,7 @@ func (s *starter) tryStart(ctx context.Context) (bool, error) {
 		if _, err := StopDaemon(ctx, s.home); err != nil {
 			return false, err
 		}
+		s.client.Close() // its idle connection leads to the old one
 	}
 	return true, s.start(ctx)
 }

@@ -206,17 +206,21 @@ func (s *starter) tryStart(ctx context.Context) (bool, error) {
 		}
 		s.client.Close() // its idle connection leads to the old one
 	}
-	return true, s.start(ctx)
+	if s.locked() {
+		return false, nil // one is on its way, or on its way out
+	}
+	return s.start(ctx)
 }
 
 // start launches the daemon and waits until it answers. The caller holds the
-// start lock.
-func (s *starter) start(ctx context.Context) error {
+// start lock. It reports false when another process became the daemon
+// meanwhile: a person's `daemon serve`.
+func (s *starter) start(ctx context.Context) (bool, error) {
 	exe, args := s.Executable, s.Args
 	if exe == "" {
 		var err error
 		if exe, err = os.Executable(); err != nil {
-			return authsome.E(authsome.Internal, "start the daemon: %w", err)
+			return false, authsome.E(authsome.Internal, "start the daemon: %w", err)
 		}
 	}
 	if args == nil {
@@ -224,7 +228,7 @@ func (s *starter) start(ctx context.Context) error {
 	}
 	log, err := openInHome(s.home, LogFile, os.O_APPEND|os.O_WRONLY)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(exe, args...)
@@ -234,7 +238,7 @@ func (s *starter) start(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = detached()
 	if err := cmd.Start(); err != nil {
-		return authsome.E(authsome.DaemonUnavailable, "start the daemon: %w", err)
+		return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: %w", err)
 	}
 	exited := make(chan error, 1)
 	// It is waited for as long as this process lives: a run outlives daemons
@@ -244,29 +248,28 @@ func (s *starter) start(ctx context.Context) error {
 		state, version, err := s.look(ctx)
 		switch {
 		case err != nil:
-			return err
+			return false, err
 		case state == right:
-			return nil
+			return true, nil
 		case state == other:
-			return authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is of version %s, this program of %s", exe, version, s.Version).
+			return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is of version %s, this program of %s", exe, version, s.Version).
 				WithHint("the program was replaced meanwhile: run the command again")
 		}
 		select {
 		case <-ctx.Done():
-			return s.timedOut(ctx)
+			return false, s.timedOut(ctx)
 		case err := <-exited:
 			if f := s.failed(); f != nil {
-				return f
+				return false, f
 			}
 			if s.locked() {
-				exited = nil // a person's `daemon serve` was first; that one will do
-				continue
+				return false, nil
 			}
 			how := "without a word"
 			if err != nil {
 				how = err.Error()
 			}
-			return authsome.E(authsome.DaemonUnavailable, "start the daemon: it ended at once (%s)", how).
+			return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: it ended at once (%s)", how).
 				WithHint("see %s", filepath.Join(s.home, LogFile))
 		case <-time.After(dialEvery / 2):
 		}

@@ -24,12 +24,14 @@ const (
 	LogFile = "daemon.log"
 )
 
-// Record is what a running daemon leaves in its home, so that a command whose
-// environment differs (cron has no XDG_RUNTIME_DIR) finds its socket.
+// Record is what the last daemon left in its home, so that a command whose
+// environment differs (cron has no XDG_RUNTIME_DIR) finds its socket, and the
+// next daemon can serve the address that is open in a browser.
 type Record struct {
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Socket  string `json:"socket"`
+	Browser int    `json:"browser"` // port on 127.0.0.1
 }
 
 // Home is the directory that getenv (os.Getenv) means: AUTHSOME_HOME, else

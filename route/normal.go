@@ -1,0 +1,254 @@
+// Package route decides which provider a request belongs to. It is pure: text
+// in, decision out. Hosts and paths are normalised here, once, and what is
+// routed on is what is forwarded.
+package route
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// hostProfile maps names as browsers do (UTS #46, non-transitional), with
+// underscores left alone: they are no host names by RFC 1123, but services use
+// them.
+var hostProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+
+// Host normalises a host: lower-case, IDNA to ASCII, no trailing dot, an IP
+// literal in its shortest form and without brackets. It refuses what is no
+// host, and spellings of IP addresses that programs read differently
+// ("0x7f.1", "127.1", "017700000001").
+func Host(s string) (string, error) {
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		a, err := netip.ParseAddr(s[1 : len(s)-1])
+		if err != nil || a.Is4() || a.Zone() != "" {
+			return "", errors.New("not an IPv6 address between the brackets")
+		}
+		return a.String(), nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		if a.Zone() != "" {
+			return "", errors.New("an address with a zone is none on the network")
+		}
+		return a.Unmap().String(), nil
+	}
+	if plain(s) {
+		return dotless(s)
+	}
+	for _, r := range s {
+		if r <= ' ' || r == 0x7f || strings.ContainsRune(`/\:@?#%[]<>^|"'{}`+"`", r) {
+			return "", errors.New("it holds a character that no host has")
+		}
+	}
+	ascii, err := hostProfile.ToASCII(s)
+	if err != nil {
+		return "", errors.New("it is no internationalised name (IDNA)")
+	}
+	if !plain(ascii) {
+		return "", errors.New("it holds a character that no host has")
+	}
+	return dotless(ascii)
+}
+
+// plain reports whether s is made of the characters of a normalised host, so
+// that the common case needs no tables.
+func plain(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	// Punycode is checked by the profile.
+	return !strings.Contains(s, "xn--")
+}
+
+// dotless takes the trailing dot off and checks the labels.
+func dotless(s string) (string, error) {
+	s = strings.TrimSuffix(s, ".")
+	if s == "" || len(s) > 253 {
+		return "", errors.New("it is empty, or longer than 253 characters")
+	}
+	last := ""
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 {
+			return "", errors.New("a part between its dots is empty, or longer than 63 characters")
+		}
+		last = label
+	}
+	// A name whose last label is a number is an IPv4 address to the URL
+	// standard's parser, in octal or hex or with parts left out; the canonical
+	// form has been taken above.
+	if strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == "" {
+		return "", errors.New("it is an IP address in an unusual spelling")
+	}
+	return s, nil
+}
+
+// Path normalises an escaped path: dot segments are resolved (also "%2e"),
+// unreserved characters are decoded and escapes written in upper case (RFC 3986
+// section 6.2.2), and an empty path becomes "/". Slashes, doubled ones and
+// "%2F" too, are left alone, since services tell them apart.
+//
+// It refuses what an upstream could read as another path than we do: control
+// characters, a broken escape, a backslash in any form, a segment that is a
+// dot segment once "%2F" or a ";parameter" in it is taken apart, and escapes
+// of escapes that would be one.
+func Path(escaped string) (string, error) {
+	if escaped == "" {
+		return "/", nil
+	}
+	if escaped[0] != '/' {
+		return "", errors.New("the path does not begin with a slash")
+	}
+	if clean(escaped) {
+		return escaped, nil
+	}
+	text, err := recode(escaped)
+	if err != nil {
+		return "", err
+	}
+	var out []string
+	segments := strings.Split(text[1:], "/")
+	for i, seg := range segments {
+		switch {
+		case seg == ".":
+			if i == len(segments)-1 {
+				out = append(out, "")
+			}
+		case seg == "..":
+			if len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+			if i == len(segments)-1 {
+				out = append(out, "")
+			}
+		case hiddenDots(seg):
+			return "", errors.New("the path holds a dot segment in disguise")
+		default:
+			out = append(out, seg)
+		}
+	}
+	return "/" + strings.Join(out, "/"), nil
+}
+
+// clean reports whether a path is normal as it stands, without a copy.
+func clean(p string) bool {
+	for i := range len(p) {
+		c := p[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '~':
+		case c == '/':
+			// "/." may begin a dot segment.
+			if i+1 < len(p) && p[i+1] == '.' {
+				return false
+			}
+		case c == '.', c == ':', c == '@', c == '+', c == ',', c == '=', c == '&', c == '$', c == '!', c == '*', c == '(', c == ')', c == '\'':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// recode writes every character of a path in its one normal form.
+func recode(p string) (string, error) {
+	var sb strings.Builder
+	sb.Grow(len(p))
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		switch {
+		case c == '%':
+			if i+2 >= len(p) || unhex(p[i+1]) < 0 || unhex(p[i+2]) < 0 {
+				return "", errors.New("the path holds a broken escape")
+			}
+			d := byte(unhex(p[i+1])<<4 | unhex(p[i+2]))
+			i += 2
+			switch {
+			case d < ' ' || d == 0x7f:
+				return "", errors.New("the path holds an escaped control character")
+			case d == '\\':
+				return "", errors.New("the path holds a backslash, which some servers read as a slash")
+			case unreserved(d):
+				sb.WriteByte(d)
+			default:
+				sb.WriteString("%")
+				sb.WriteByte(upperHex[d>>4])
+				sb.WriteByte(upperHex[d&15])
+			}
+		case c <= ' ' || c == 0x7f:
+			return "", errors.New("the path holds a space or control character")
+		case c == '\\':
+			return "", errors.New("the path holds a backslash, which some servers read as a slash")
+		case c == '?' || c == '#':
+			return "", errors.New("the path holds a query or fragment")
+		case c > 0x7f || strings.IndexByte(`"<>^`+"`{|}", c) >= 0:
+			sb.WriteString("%")
+			sb.WriteByte(upperHex[c>>4])
+			sb.WriteByte(upperHex[c&15])
+		default:
+			sb.WriteByte(c)
+		}
+	}
+	return sb.String(), nil
+}
+
+const upperHex = "0123456789ABCDEF"
+
+func unhex(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// hiddenDots reports whether a segment would be, or hold, a dot segment to a
+// server that decodes once or twice more, or that cuts ";parameters" off.
+func hiddenDots(seg string) bool {
+	if !strings.ContainsAny(seg, "%;") {
+		return false
+	}
+	for range 3 {
+		for part := range strings.SplitSeq(strings.ReplaceAll(seg, `\`, "/"), "/") {
+			part, _, _ = strings.Cut(part, ";")
+			if part == ".." || part == "." && part != seg {
+				return true
+			}
+		}
+		next := decodeOnce(seg)
+		if next == seg {
+			return false
+		}
+		seg = next
+	}
+	// Escaped more than three times over: nothing honest is.
+	return decodeOnce(seg) != seg
+}
+
+// decodeOnce decodes what can be decoded.
+func decodeOnce(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var sb strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && unhex(s[i+1]) >= 0 && unhex(s[i+2]) >= 0 {
+			sb.WriteByte(byte(unhex(s[i+1])<<4 | unhex(s[i+2])))
+			i += 2
+			continue
+		}
+		sb.WriteByte(s[i])
+	}
+	return sb.String()
+}

@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"sync"
+	"time"
+)
+
+// headTogether is how long the header of an answer waits for the first bytes of
+// its body, so that both leave in one write. It delays nobody: what has come is
+// passed on at once.
+const headTogether = time.Millisecond
+
+// deliver streams an answer to the child. Each read is flushed at once; nothing
+// is held back until a buffer is full.
+func (x *exchange) deliver(res *http.Response) {
+	defer func() { _ = res.Body.Close() }()
+	x.out.Status = res.StatusCode
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		x.switchProtocols(res)
+		return
+	}
+	h := x.w.Header()
+	answerHeader(h, res.Header)
+	announced := len(res.Trailer) > 0
+	for name := range res.Trailer {
+		if trailerAllowed(name) {
+			h.Add("Trailer", name)
+		}
+	}
+	x.w.WriteHeader(res.StatusCode)
+
+	readErr, writeErr := x.stream(res)
+	switch {
+	case writeErr != nil || x.r.Context().Err() != nil:
+		x.out.Err = "the client went away"
+		panic(http.ErrAbortHandler)
+	case readErr != nil:
+		x.out.Err = "the answer broke off"
+		// The child must see that it is not whole: the connection is cut
+		// instead of ended.
+		panic(http.ErrAbortHandler)
+	}
+	if announced || len(res.Trailer) > 0 {
+		// Even an answer without a body must be chunked to carry trailers.
+		_ = http.NewResponseController(x.w).Flush()
+	}
+	for name, values := range res.Trailer {
+		if trailerAllowed(name) {
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+}
+
+// stream copies the body.
+func (x *exchange) stream(res *http.Response) (readErr, writeErr error) {
+	if res.Body == http.NoBody || x.r.Method == http.MethodHead {
+		return nil, nil
+	}
+	rc := http.NewResponseController(x.w)
+	head := &lateFlush{rc: rc}
+	timer := time.AfterFunc(headTogether, head.flush)
+	defer func() {
+		timer.Stop()
+		head.cancel()
+	}()
+	var b buffer
+	defer b.release()
+	if res.ContentLength > smallBuffer {
+		b.grow()
+	}
+	for last := 0; ; {
+		buf := b.next(last)
+		last, readErr = res.Body.Read(buf)
+		head.cancel()
+		if last > 0 {
+			if _, err := x.w.Write(buf[:last]); err != nil {
+				return nil, err
+			}
+			x.out.Received += int64(last)
+			// The end of the handler flushes the last part.
+			if x.out.Received != res.ContentLength {
+				if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+					return nil, err
+				}
+			}
+		}
+		if readErr == io.EOF {
+			return nil, nil
+		}
+		if readErr != nil {
+			return readErr, nil
+		}
+	}
+}
+
+// lateFlush sends the header when no body has come for a while, and does
+// nothing once it was cancelled.
+type lateFlush struct {
+	mu   sync.Mutex
+	rc   *http.ResponseController
+	over bool
+}
+
+func (f *lateFlush) flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.over {
+		f.over = true
+		_ = f.rc.Flush()
+	}
+}
+
+func (f *lateFlush) cancel() {
+	f.mu.Lock()
+	f.over = true
+	f.mu.Unlock()
+}
+
+// maxInterim bounds the 1xx answers to one request; net/http leaves the limit
+// to whoever looks at them.
+const maxInterim = 100
+
+// interim passes 1xx answers on (RFC 9110, section 15.2). 100 is left to
+// net/http, which sends it when the body is asked for.
+type interim struct {
+	w   http.ResponseWriter
+	old bool // HTTP/1.0, which knows none
+
+	mu    sync.Mutex
+	over  bool
+	count int
+}
+
+// pass is called by net/http's own goroutine, and may be called after RoundTrip
+// has given up, when the header is no longer ours to change.
+func (i *interim) pass(status int, header textproto.MIMEHeader) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.count++; i.count > maxInterim {
+		return errAnswer
+	}
+	if status == http.StatusContinue || i.old || i.over {
+		return nil
+	}
+	h := i.w.Header()
+	answerHeader(h, http.Header(header))
+	i.w.WriteHeader(status)
+	clear(h)
+	return nil
+}
+
+func (i *interim) close() {
+	i.mu.Lock()
+	i.over = true
+	i.mu.Unlock()
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// maxReplay is how much of a body is kept for sending it again. git asks with a
+// GET before it pushes, so what matters is small.
+const maxReplay = 64 << 10
+
+// errDetached ends the reading of an attempt that another one replaced.
+var errDetached = errors.New("the request is being sent again")
+
+// childBody is the body of a child's request. Each attempt to send the request
+// reads it through a reader of its own; only the latest may. It counts, keeps
+// the beginning when the request may have to be sent again, and fills in the
+// trailers at the end.
+type childBody struct {
+	src     io.ReadCloser
+	request *http.Request // of the child, for its trailers
+	// trailer goes with the upstream request; net/http sends it after the body.
+	trailer http.Header
+
+	mu      sync.Mutex
+	current *attempt
+	reading bool
+	ended   bool // src gave io.EOF
+	err     error
+	sent    int64
+	keeping bool
+	kept    []byte
+}
+
+// newBody wraps a request's body; keep says that a challenge may follow. It
+// returns nil when the request has none.
+func newBody(r *http.Request, keep bool) *childBody {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	b := &childBody{src: r.Body, request: r, keeping: keep}
+	if r.ContentLength < 0 || len(r.Trailer) > 0 {
+		b.trailer = http.Header{}
+		for name := range r.Trailer {
+			if trailerAllowed(name) {
+				b.trailer[name] = nil
+			}
+		}
+	}
+	return b
+}
+
+// attempt is the body as one upstream request sees it.
+type attempt struct {
+	body  *childBody
+	again []byte // what earlier attempts have read
+}
+
+// replayable reports whether the body can be sent from its start: not when what
+// was read is lost, or is being read at this moment.
+func (b *childBody) replayable() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.reading && b.err == nil && (b.sent == 0 || b.keeping)
+}
+
+// attempt starts over; errDetached when that is impossible.
+func (b *childBody) attempt() (*attempt, error) {
+	if !b.replayable() {
+		return nil, errDetached
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = &attempt{b, b.kept}
+	return b.current, nil
+}
+
+func (a *attempt) Read(p []byte) (int, error) {
+	b := a.body
+	b.mu.Lock()
+	switch {
+	case b.current != a:
+		b.mu.Unlock()
+		return 0, errDetached
+	case len(a.again) > 0:
+		n := copy(p, a.again)
+		a.again = a.again[n:]
+		b.mu.Unlock()
+		return n, nil
+	case b.ended:
+		b.mu.Unlock()
+		return 0, io.EOF
+	case b.err != nil:
+		defer b.mu.Unlock()
+		return 0, b.err
+	}
+	b.reading = true
+	b.mu.Unlock()
+
+	n, err := b.src.Read(p)
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	b.sent += int64(n)
+	if b.keeping {
+		if len(b.kept)+n <= maxReplay {
+			b.kept = append(b.kept, p[:n]...)
+		} else {
+			b.keeping, b.kept = false, nil
+		}
+	}
+	switch {
+	case err == io.EOF:
+		b.ended = true
+		if b.trailer != nil {
+			for name, values := range b.request.Trailer {
+				if trailerAllowed(name) && len(values) > 0 {
+					b.trailer[name] = values
+				}
+			}
+		}
+	case err != nil:
+		b.err = err
+	}
+	return n, err
+}
+
+// Close is called by net/http when it needs no more. The child's body stays
+// open: it belongs to the server, and may be needed by another attempt.
+func (a *attempt) Close() error {
+	a.body.mu.Lock()
+	defer a.body.mu.Unlock()
+	if a.body.current == a {
+		a.body.current = nil
+	}
+	return nil
+}
+
+// state is how much was read of the child, and the error that reading ended
+// with.
+func (b *childBody) state() (sent int64, err error) {
+	if b == nil {
+		return 0, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent, b.err
+}

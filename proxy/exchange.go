@@ -1,0 +1,378 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
+)
+
+// errReconsidered ends a request whose grant or credential is no longer.
+var errReconsidered = errors.New("the grant or the credential was withdrawn")
+
+// exchange is one request of a child on its way through.
+type exchange struct {
+	p *Proxy
+	w http.ResponseWriter
+	r *http.Request
+	c *childConn
+	target
+	scheme  string // "https" when intercepted, "http" when plain
+	path    string // as it is forwarded
+	query   string
+	asked   bool // whether there is a "?"
+	started time.Time
+
+	upgrade  string // the protocol to switch to, or ""
+	trailers bool   // TE: trailers
+	body     *childBody
+
+	req     *authsome.Request // nil for plain requests
+	res     *authsome.Resolution
+	refused bool // by the proxy itself, after Resolve
+	out     authsome.Outcome
+	end     func() // of the attempt under way; nil when there is none
+}
+
+// ServeHTTP implements http.Handler for the connections handed over by
+// intercept and converse.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.registry.handlers.Add(1)
+	defer p.registry.handlers.Add(-1)
+	c := r.Context().Value(childKey{}).(*childConn)
+	if c.grant == nil {
+		p.plain(w, r, c)
+		return
+	}
+	x := &exchange{p: p, w: w, r: r, c: c, target: c.target, scheme: "https", started: time.Now()}
+	if prob := x.check(); prob != nil {
+		prob.write(w)
+		return
+	}
+	if x.host == authsome.SelfCheckHost {
+		selfCheck(w)
+		return
+	}
+	x.run()
+}
+
+// selfCheck answers `run`'s request to itself.
+func selfCheck(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"status":"ok"}`+"\n")
+}
+
+// check holds the request to the host of its tunnel and normalises its path.
+func (x *exchange) check() *problem {
+	r := x.r
+	x.req = &authsome.Request{Host: x.host, Port: x.port, Method: r.Method, Header: r.Header, ID: x.p.requestID()}
+	for _, authority := range append([]string{r.Host}, r.Header["Host"]...) {
+		if authority == "" && !r.ProtoAtLeast(1, 1) {
+			continue // HTTP/1.0 knows no Host
+		}
+		host, port, err := parseAuthority(authority, x.port)
+		if err != nil || host != x.host || port != x.port {
+			x.p.cfg.Resolver.Finish(x.grant, x.req, nil, authsome.Outcome{
+				Status: http.StatusMisdirectedRequest, Err: "the Host of the request is not the host of its tunnel",
+			})
+			return problemf(misdirected, "this tunnel is for %s alone: open another one for the host of this request", joinAuthority(x.host, x.port, 443))
+		}
+	}
+	switch r.Method {
+	case http.MethodConnect:
+		return problemf(badRequest, "no CONNECT inside a tunnel")
+	case http.MethodTrace, "TRACK":
+		// The answer is the request, credential and all (RFC 9110, section 9.3.8).
+		return problemf(badRequest, "%s is not forwarded: its answer would show the credential", r.Method)
+	}
+	raw, ok := originForm(r, "https")
+	if !ok {
+		return problemf(badRequest, "the request target is neither a path nor a URL of this host")
+	}
+	path, query, asked := strings.Cut(raw, "?")
+	normal, err := route.Path(path)
+	if err != nil {
+		return problemf(badRequest, "the path is ambiguous: services and proxies would read it differently")
+	}
+	x.path, x.query, x.asked = normal, query, asked
+	x.req.Path, x.req.Repository = normal, repository(normal)
+	return nil
+}
+
+// originForm gives path and query of a request as they were sent, also when the
+// target is a whole URL.
+func originForm(r *http.Request, scheme string) (string, bool) {
+	raw := r.RequestURI
+	if strings.ContainsAny(raw, "#\\") {
+		return "", false // not allowed there, and read in different ways
+	}
+	if strings.HasPrefix(raw, "/") {
+		return raw, true
+	}
+	if r.URL.Scheme != scheme || r.URL.Host == "" || r.URL.User != nil {
+		return "", false
+	}
+	_, rest, _ := strings.Cut(raw, "://")
+	i := strings.IndexAny(rest, "/?")
+	switch {
+	case i < 0:
+		return "/", true
+	case rest[i] == '?':
+		return "/" + rest[i:], true
+	default:
+		return rest[i:], true
+	}
+}
+
+// repository is the git repository of a request by the smart HTTP protocol or
+// LFS; "" for all else.
+func repository(path string) string {
+	base := ""
+	for _, end := range []string{"/info/refs", "/git-upload-pack", "/git-receive-pack"} {
+		if b, ok := strings.CutSuffix(path, end); ok {
+			base = b
+		}
+	}
+	if b, rest, ok := strings.Cut(path, "/info/lfs"); ok && (rest == "" || rest[0] == '/') {
+		base = b
+	}
+	return strings.TrimSuffix(base, ".git")
+}
+
+// run resolves, sends and answers.
+func (x *exchange) run() {
+	p := x.p
+	x.upgrade = upgradeOf(x.r)
+	x.trailers = hasToken(x.r.Header["Te"], "trailers")
+	removeHopByHop(x.r.Header)
+
+	epoch := p.registry.epoch.Load()
+	res, err := p.cfg.Resolver.Resolve(x.r.Context(), x.grant, x.req)
+	if err != nil {
+		fromBroker(err).write(x.w)
+		return
+	}
+	x.res = res
+	defer x.finish()
+	defer x.stop()
+	x.body = newBody(x.r, res.Verdict == authsome.Challenge)
+	if x.body != nil && x.r.ProtoMajor == 1 {
+		// An answer may begin before the body has ended. Errors mean that this is
+		// so anyway.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
+
+	answer, prob := x.attempt(epoch)
+	if prob == nil && res.Verdict == authsome.Challenge && answer.StatusCode == http.StatusUnauthorized {
+		answer, prob = x.challenged(answer)
+	}
+	if prob != nil {
+		x.out.Status = prob.status()
+		if x.out.Err == "" {
+			x.out.Err = prob.Message
+		}
+		prob.write(x.w)
+		return
+	}
+	x.deliver(answer)
+}
+
+// attempt sends the request under the resolution at hand. Whoever calls it also
+// calls stop when the answer, if any, has been dealt with.
+func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
+	header := onward(x.r.Header, x.res, x.trailers, x.upgrade)
+	if x.res.Verdict == authsome.Challenge {
+		withoutPlaceholders(header, append([]string{"Authorization"}, x.res.Strip...))
+	}
+	if name := misplaced(header); name != "" {
+		x.refused = true
+		return nil, &problem{
+			Code: placeholderMisplaced, Host: x.host, Provider: x.res.Provider,
+			Message: "the placeholder in the header " + name + " is not replaced on this request, so it was not sent: it belongs to another service, or to another header",
+		}
+	}
+
+	ctx, cancel := context.WithCancelCause(x.r.Context())
+	s := &stream{grant: x.grant, cancel: cancel}
+	if x.res.Verdict == authsome.Inject {
+		s.provider, s.connection, s.generation = x.res.Provider, x.res.Connection, x.res.Generation
+	}
+	x.c.tunnel.begin(s)
+	x.end = func() {
+		x.c.tunnel.end(s)
+		cancel(nil)
+	}
+	// A pass of Reconsider between Resolve and begin has not seen the stream.
+	if x.p.registry.epoch.Load() != epoch && !x.p.cfg.Resolver.Current(s.grant, s.provider, s.connection, s.generation) {
+		cancel(errReconsidered)
+	}
+	answer, err := x.send(ctx, header)
+	if err != nil {
+		return nil, x.failure(ctx, err)
+	}
+	return answer, nil
+}
+
+// stop ends the attempt under way.
+func (x *exchange) stop() {
+	if x.end != nil {
+		x.end()
+		x.end = nil
+	}
+}
+
+// failure says why no answer came. It does not return when nobody is there to
+// be told.
+func (x *exchange) failure(ctx context.Context, err error) *problem {
+	if context.Cause(ctx) == errReconsidered {
+		return &problem{
+			Code: denied, Provider: x.res.Provider, Host: x.host,
+			Message: "the run or the login ended while the request was under way; send it again",
+		}
+	}
+	_, bodyErr := x.body.state()
+	if x.r.Context().Err() != nil || bodyErr != nil {
+		x.out.Err = "the client went away"
+		panic(http.ErrAbortHandler)
+	}
+	prob := x.p.upstreamProblem(err, x.host, x.port)
+	x.p.log.Info("no answer from upstream", "host", x.host, "code", prob.Code, "cause", prob.Cause)
+	return prob
+}
+
+// challenged asks the broker again after a 401, and sends the request with a
+// credential when it can be sent again. The answer at hand is passed on when it
+// cannot; the broker has remembered, so that the next one carries it.
+func (x *exchange) challenged(answer *http.Response) (*http.Response, *problem) {
+	again := *x.req
+	again.Challenged = true
+	epoch := x.p.registry.epoch.Load()
+	res, err := x.p.cfg.Resolver.Resolve(x.r.Context(), x.grant, &again)
+	if err != nil {
+		discard(answer)
+		return nil, fromBroker(err)
+	}
+	x.req, x.res = &again, res
+	switch {
+	case res.Verdict != authsome.Inject:
+		return answer, nil
+	case !x.body.replayable():
+		x.out.Err = "not sent again: its body could not be repeated"
+		return answer, nil
+	}
+	discard(answer)
+	x.stop()
+	return x.attempt(epoch)
+}
+
+// discard reads a short rest, so that the connection can be used again.
+func discard(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+}
+
+// send makes the upstream request and waits for the header of its answer.
+func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response, error) {
+	in := &interim{w: x.w, old: !x.r.ProtoAtLeast(1, 1)}
+	defer in.close()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: in.pass})
+	at := x.p.poolFor(x.grant, x.res)
+	where := joinAuthority(x.host, x.port, 443)
+	over := func(t *http.Transport) (*http.Response, error) {
+		req := x.request(ctx, header)
+		if x.body == nil {
+			req.Body = http.NoBody
+			return t.RoundTrip(req)
+		}
+		var err error
+		if req.Body, err = x.body.attempt(); err != nil {
+			return nil, err
+		}
+		return t.RoundTrip(req)
+	}
+	if x.scheme == "http" {
+		return over(at.cleartext())
+	}
+	if x.upgrade == "" && x.p.h2only.has(where) || isGRPC(x.r.Header) {
+		res, err := over(at.http2())
+		if !errors.Is(err, errNoHTTP2) || isGRPC(x.r.Header) {
+			return res, err
+		}
+		x.p.h2only.set(where, false) // it has changed its mind
+	}
+	res, err := over(at.http1())
+	if errors.Is(err, errOnlyHTTP2) && x.upgrade == "" {
+		// Nothing was sent: the refusal came in the handshake.
+		second, err2 := over(at.http2())
+		if err2 == nil {
+			x.p.h2only.set(where, true)
+		}
+		return second, err2
+	}
+	return res, err
+}
+
+// isGRPC reports whether a request needs HTTP/2 (and trailers) to work at all.
+// grpc-web, whose type begins alike, does not.
+func isGRPC(h http.Header) bool {
+	rest, ok := strings.CutPrefix(strings.ToLower(h.Get("Content-Type")), "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// request builds the upstream request.
+func (x *exchange) request(ctx context.Context, header http.Header) *http.Request {
+	usual := 443
+	if x.scheme == "http" {
+		usual = 80
+	}
+	host := joinAuthority(x.host, x.port, usual)
+	u := &url.URL{Scheme: x.scheme, Host: host, RawQuery: x.query, ForceQuery: x.asked && x.query == ""}
+	// Opaque is put on the wire as it is, where Path would be escaped by
+	// net/url's own idea. Two leading slashes would mean an authority there.
+	if strings.HasPrefix(x.path, "//") || x.viaProxy(u) {
+		u.Opaque = "//" + host + x.path
+	} else {
+		u.Opaque = x.path
+	}
+	req := &http.Request{
+		Method: x.r.Method, URL: u, Host: host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	if x.body != nil {
+		req.ContentLength, req.Trailer = x.r.ContentLength, x.body.trailer
+	}
+	return req.WithContext(ctx)
+}
+
+// viaProxy reports whether an http:// request goes to an upstream proxy, which
+// wants the whole URL.
+func (x *exchange) viaProxy(u *url.URL) bool {
+	if x.scheme != "http" || x.p.cfg.Upstream.Proxy == nil {
+		return false
+	}
+	via, err := x.p.cfg.Upstream.Proxy(u)
+	return err == nil && via != nil
+}
+
+// finish tells the broker how it ended, once.
+func (x *exchange) finish() {
+	if x.res == nil {
+		return
+	}
+	if sent, _ := x.body.state(); x.out.Sent == 0 {
+		x.out.Sent = sent
+	}
+	x.out.Duration = time.Since(x.started)
+	res := x.res
+	if x.refused {
+		res = nil
+	}
+	x.p.cfg.Resolver.Finish(x.grant, x.req, res, x.out)
+}

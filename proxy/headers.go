@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/authsome/authsome"
+)
+
+// hopByHop are the headers that concern one connection only (RFC 9110, section
+// 7.6.1), and those that an old client may send without naming them in
+// Connection.
+var hopByHop = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+}
+
+// removeHopByHop deletes them and those that Connection names. It comes before
+// anything of ours is put on, so that `Connection: authorization` removes the
+// child's own credential and never the one that is injected.
+func removeHopByHop(h http.Header) {
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				delete(h, http.CanonicalHeaderKey(name))
+			}
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+}
+
+// hasToken reports whether a comma-separated header holds token.
+func hasToken(values []string, token string) bool {
+	for _, v := range values {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(textproto.TrimString(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// upgradeOf returns the protocol that the child asks to switch to, "" for none.
+// A switch to cleartext HTTP/2 is no business of a client that already speaks
+// through TLS (RFC 9113 has dropped it): behind it, requests that nobody looked
+// at would travel on a connection of ours.
+func upgradeOf(r *http.Request) string {
+	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || !hasToken(r.Header["Connection"], "upgrade") {
+		return ""
+	}
+	up := r.Header.Get("Upgrade")
+	if up == "" || len(r.Header["Upgrade"]) > 1 || strings.HasPrefix(strings.ToLower(up), "h2c") || strings.Contains(up, ",") {
+		return ""
+	}
+	return up
+}
+
+// onward makes the header that goes upstream: the child's, cleaned by
+// removeHopByHop, with the resolution applied. The child's own map stays as it
+// is, so that no credential of ours is ever in it.
+func onward(child http.Header, res *authsome.Resolution, trailers bool, upgrade string) http.Header {
+	out := make(http.Header, len(child)+4)
+	for k, v := range child {
+		out[k] = v
+	}
+	// Present but empty: net/http adds no User-Agent of its own.
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = nil
+	}
+	delete(out, "Host")
+	if trailers {
+		out["Te"] = []string{"trailers"}
+	}
+	if upgrade != "" {
+		out["Connection"] = []string{"Upgrade"}
+		out["Upgrade"] = []string{upgrade}
+	}
+	if res == nil || res.Verdict != authsome.Inject {
+		return out
+	}
+	for _, name := range res.Strip {
+		delete(out, http.CanonicalHeaderKey(name))
+	}
+	for _, s := range res.Set {
+		out[http.CanonicalHeaderKey(s.Name)] = []string{s.Value.Reveal()}
+	}
+	return out
+}
+
+// hasPlaceholder reports whether a value holds our placeholder, also inside the
+// Base64 of Basic, where git puts it.
+func hasPlaceholder(value string) bool {
+	if strings.Contains(value, authsome.Placeholder) {
+		return true
+	}
+	text, ok := decodeBasic(value)
+	return ok && strings.Contains(text, authsome.Placeholder)
+}
+
+// misplaced returns the name of a header that still holds a placeholder, in the
+// order of their names; "" when none does.
+func misplaced(h http.Header) string {
+	found := ""
+	for name, values := range h {
+		for _, v := range values {
+			if hasPlaceholder(v) && (found == "" || name < found) {
+				found = name
+			}
+		}
+	}
+	return found
+}
+
+// withoutPlaceholders removes those of the named headers that hold one: a
+// challenge is provoked anonymously.
+func withoutPlaceholders(h http.Header, names []string) {
+	for _, name := range names {
+		name = http.CanonicalHeaderKey(name)
+		if slices.ContainsFunc(h[name], hasPlaceholder) {
+			delete(h, name)
+		}
+	}
+}
+
+// answerHeader copies an upstream's header into ours. The slices are shared;
+// nobody changes them.
+func answerHeader(dst, src http.Header) {
+	removeHopByHop(src)
+	for k, v := range src {
+		dst[k] = v
+	}
+	delete(dst, errorHeader)
+	// Present but empty: net/http neither guesses a type nor dates the answer,
+	// which a proxy has no business to do.
+	for _, k := range [...]string{"Content-Type", "Date"} {
+		if _, ok := dst[k]; !ok {
+			dst[k] = nil
+		}
+	}
+}
+
+// trailerAllowed refuses trailers that would be framing, routing or
+// credentials, were a server to merge them into the header (RFC 9110, section
+// 6.5.1).
+func trailerAllowed(name string) bool {
+	switch name = http.CanonicalHeaderKey(name); name {
+	case "Content-Length", "Host", "Authorization", "Cookie", "Content-Encoding", "Content-Type", "Content-Range", errorHeader:
+		return false
+	default:
+		for _, hop := range hopByHop {
+			if name == hop {
+				return false
+			}
+		}
+		return true
+	}
+}

@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// switchProtocols passes a 101 on and then the bytes of both sides, as they
+// are: WebSocket frames with whatever extensions the two have agreed on.
+func (x *exchange) switchProtocols(res *http.Response) {
+	up, ok := res.Body.(io.ReadWriteCloser)
+	if !ok || x.upgrade == "" || !strings.EqualFold(res.Header.Get("Upgrade"), x.upgrade) {
+		x.out.Status, x.out.Err = http.StatusBadGateway, "the upstream switched to a protocol that was not asked for"
+		(&problem{Code: upstreamUnreachable, Host: x.host, Failed: "upstream", Message: x.out.Err}).write(x.w)
+		return
+	}
+	protocol := res.Header.Get("Upgrade")
+	removeHopByHop(res.Header)
+	delete(res.Header, errorHeader)
+	conn, rw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		x.out.Err = "the client's connection cannot switch protocols"
+		panic(http.ErrAbortHandler)
+	}
+	// Reconsider and Shutdown end it by the context.
+	stop := context.AfterFunc(res.Request.Context(), func() {
+		_ = up.Close()
+		_ = x.c.tunnel.conn.Close()
+	})
+	defer stop()
+
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n")
+	_ = res.Header.Write(&head) // to memory: cannot fail
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		x.out.Err = "the client went away"
+		_ = conn.Close()
+		return
+	}
+	var from io.Reader = conn
+	if n := rw.Reader.Buffered(); n > 0 { // frames sent right behind the request
+		early, _ := rw.Reader.Peek(n)
+		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
+	}
+	x.out.Sent, x.out.Received, err = splice(upgraded{conn}, from, up)
+	if context.Cause(res.Request.Context()) == errReconsidered {
+		x.out.Err = errReconsidered.Error()
+	} else if err != nil {
+		x.out.Err = "the stream broke off"
+	}
+}
+
+// upgraded is the child's side of an upgraded connection. When the upstream has
+// gone, the child gets some time to close its side: closing at once with its
+// bytes unread would reset the connection, and with it the last frames.
+type upgraded struct{ net.Conn }
+
+// CloseWrite implements half-closing for splice.
+func (u upgraded) CloseWrite() error {
+	_ = u.Conn.SetReadDeadline(time.Now().Add(lingering))
+	return closeWrite(u.Conn)
+}

@@ -1,0 +1,554 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/api"
+	"github.com/authsome/authsome/broker"
+)
+
+// maxBody bounds a request: a provider definition is the largest.
+const maxBody = 4 << 20
+
+// maxWait bounds how long an answer may be held back.
+const maxWait = time.Minute
+
+// call is one request, with who asks.
+type call struct {
+	*http.Request
+	id authsome.Identity
+}
+
+// handler answers one call with what is sent as JSON; nil is an empty object.
+type handler func(d *Daemon, ctx context.Context, c *call) (any, error)
+
+// handlers are all paths of the API that answer with JSON, by path and method.
+var handlers = map[string]map[string]handler{
+	api.PathHealth:      {http.MethodGet: (*Daemon).health},
+	api.PathWhoami:      {http.MethodGet: (*Daemon).whoami},
+	api.PathDoctor:      {http.MethodGet: (*Daemon).doctor},
+	api.PathStop:        {http.MethodPost: (*Daemon).stop},
+	api.PathProviders:   {http.MethodGet: (*Daemon).providers, http.MethodPost: (*Daemon).register},
+	api.PathProvider:    {http.MethodGet: (*Daemon).provider, http.MethodDelete: (*Daemon).remove},
+	api.PathRevoke:      {http.MethodPost: (*Daemon).revoke},
+	api.PathConnection:  {http.MethodGet: (*Daemon).connection},
+	api.PathLogout:      {http.MethodPost: (*Daemon).logout},
+	api.PathDefault:     {http.MethodPost: (*Daemon).setDefault},
+	api.PathLogins:      {http.MethodPost: (*Daemon).beginLogin},
+	api.PathLogin:       {http.MethodGet: (*Daemon).login, http.MethodDelete: (*Daemon).cancelLogin},
+	api.PathLoginFields: {http.MethodPost: (*Daemon).loginFields},
+	api.PathExport:      {http.MethodPost: (*Daemon).export},
+	api.PathEvents:      {http.MethodGet: (*Daemon).events},
+	api.PathGrantSelf:   {http.MethodGet: (*Daemon).grantSelf},
+}
+
+// peerKey is the context key of a connection's api.Peer.
+type peerKey struct{}
+
+// apiServer is the HTTP server of the socket.
+func (d *Daemon) apiServer() *http.Server {
+	mux := http.NewServeMux()
+	for path, methods := range handlers {
+		mux.Handle(path, d.serveJSON(methods))
+	}
+	for path, h := range upgraded {
+		mux.Handle(path, d.serveUpgrade(h))
+	}
+	mux.Handle("/", d.serveJSON(nil))
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		// Work that was begun is finished, whatever becomes of the command.
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			peer, err := api.PeerOf(conn.(*net.UnixConn))
+			if err != nil {
+				peer = api.Peer{UID: -1}
+			}
+			return context.WithValue(ctx, peerKey{}, peer)
+		},
+	}
+}
+
+// admit is what every request must pass; it says who asks.
+func (d *Daemon) admit(r *http.Request) (authsome.Identity, error) {
+	if err := api.CheckRequest(r); err != nil {
+		return authsome.Identity{}, err
+	}
+	peer, ok := r.Context().Value(peerKey{}).(api.Peer)
+	if !ok {
+		return authsome.Identity{}, authsome.E(authsome.Forbidden, "the local API answers on its socket only")
+	}
+	return d.identify(peer), nil
+}
+
+// serveJSON is the one way in and out: it decides on method, content type and
+// browsers, establishes who asks, and turns an answer or an error into JSON.
+func (d *Daemon) serveJSON(methods map[string]handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer d.rescue(w, r)
+		id, err := d.admit(r)
+		if err != nil {
+			d.fail(w, r, err)
+			return
+		}
+		h, ok := methods[r.Method]
+		switch {
+		case methods == nil:
+			d.fail(w, r, authsome.E(authsome.Invalid, "the local API has no path %s", r.URL.EscapedPath()))
+			return
+		case !ok:
+			d.fail(w, r, authsome.E(authsome.Invalid, "the local API has no %s on this path", r.Method))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		out, err := h(d, r.Context(), &call{r, id})
+		if err != nil {
+			d.fail(w, r, err)
+			return
+		}
+		if out == nil {
+			out = struct{}{}
+		}
+		d.answer(w, http.StatusOK, out)
+	})
+}
+
+// serveUpgrade is serveJSON for handlers that take the connection over.
+func (d *Daemon) serveUpgrade(h func(*Daemon, http.ResponseWriter, *http.Request, authsome.Identity) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, err := d.admit(r)
+		if err == nil && r.Method != http.MethodGet {
+			err = authsome.E(authsome.Invalid, "the local API has no %s on this path", r.Method)
+		}
+		if err == nil {
+			err = h(d, w, r, id)
+		}
+		if err != nil && !hijacked(err) {
+			d.fail(w, r, err)
+		}
+	})
+}
+
+// rescue answers for a handler that panicked, so that a bug costs one command
+// and no run.
+func (d *Daemon) rescue(w http.ResponseWriter, r *http.Request) {
+	if v := recover(); v != nil {
+		d.log.Error("panic", "method", r.Method, "path", r.Pattern, "panic", v, "stack", string(debug.Stack()))
+		d.answer(w, http.StatusInternalServerError, api.FailureOf(errors.New("panic")))
+	}
+}
+
+func (d *Daemon) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code := authsome.CodeOf(err)
+	var cause error
+	if e := new(authsome.Error); errors.As(err, &e) {
+		cause = e.Err
+	}
+	level := slog.LevelDebug
+	if s := api.Status(code); s >= 500 {
+		level = slog.LevelError
+	}
+	d.log.Log(r.Context(), level, "api", "method", r.Method, "path", r.Pattern, "code", code, "err", err, "cause", cause)
+	d.answer(w, api.Status(code), api.FailureOf(err))
+}
+
+func (d *Daemon) answer(w http.ResponseWriter, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		d.log.Error("encode an answer", "err", err)
+		status, data = http.StatusInternalServerError, []byte(`{"error":"InternalError","message":"the answer cannot be encoded"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(data)
+}
+
+// decode reads a JSON body into v.
+func (c *call) decode(v any) error {
+	dec := json.NewDecoder(c.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		// Not quoted: the body may hold a key.
+		return authsome.E(authsome.Invalid, "read the request: the body is not what this path takes")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return authsome.E(authsome.Invalid, "read the request: something follows the body")
+	}
+	return nil
+}
+
+// names gives provider and connection; "-" is the default, "".
+func (c *call) names() (provider, connection string) {
+	provider, connection = c.PathValue("p"), c.PathValue("c")
+	if connection == "-" {
+		connection = ""
+	}
+	return provider, connection
+}
+
+// wait bounds ctx by ?wait= and by the daemon's end; ok is false when nothing
+// is to be waited for.
+func (d *Daemon) wait(ctx context.Context, c *call) (_ context.Context, cancel func(), ok bool, err error) {
+	text := c.URL.Query().Get("wait")
+	if text == "" {
+		return ctx, func() {}, false, nil
+	}
+	patience, err := time.ParseDuration(text)
+	if err != nil || patience < 0 {
+		return nil, nil, false, authsome.E(authsome.Invalid, "read the request: wait=%q is no duration", text)
+	}
+	wctx, cancelWait := context.WithTimeout(ctx, min(patience, maxWait))
+	stop := context.AfterFunc(d.stopping, cancelWait)
+	return wctx, func() { stop(); cancelWait() }, true, nil
+}
+
+func (d *Daemon) health(context.Context, *call) (any, error) {
+	return d.healthNow(), nil
+}
+
+func (d *Daemon) stop(_ context.Context, c *call) (any, error) {
+	if c.id.Run != "" {
+		return nil, authsome.E(authsome.Forbidden, "stop the daemon: refused inside a run").
+			WithHint("run the command in a terminal of your own, outside the run")
+	}
+	d.log.Info("asked to stop", "pid", c.id.PID, "program", c.id.Program)
+	d.stopNow()
+	return nil, nil
+}
+
+func (d *Daemon) whoami(_ context.Context, c *call) (any, error) {
+	out := api.Whoami{
+		Version: d.cfg.Version, Home: d.home, Profile: authsome.LocalUser, RegistrationStatus: "local",
+		DaemonURL: "http://" + d.browser.host(), EncryptionBackend: d.vault.Source(), VaultStatus: "ok",
+		Connected: []api.ConnectedSummary{},
+	}
+	for _, v := range d.broker.Providers(c.id) {
+		if len(v.Connections) == 0 {
+			continue
+		}
+		s := api.ConnectedSummary{Name: v.Provider.Name, Count: len(v.Connections)}
+		for _, conn := range v.Connections {
+			s.Connections = append(s.Connections, conn.Name)
+		}
+		out.Connected = append(out.Connected, s)
+	}
+	out.ConnectedCount = len(out.Connected)
+	return out, nil
+}
+
+func (d *Daemon) providers(_ context.Context, c *call) (any, error) {
+	views := d.broker.Providers(c.id)
+	out := make([]api.Provider, 0, len(views))
+	for _, v := range views {
+		out = append(out, providerView(v, false))
+	}
+	return out, nil
+}
+
+func (d *Daemon) provider(_ context.Context, c *call) (any, error) {
+	p, _ := c.names()
+	v, err := d.broker.Provider(c.id, p)
+	if err != nil {
+		return nil, err
+	}
+	return providerView(v, true), nil
+}
+
+func (d *Daemon) register(ctx context.Context, c *call) (any, error) {
+	var req api.Registration
+	if err := c.decode(&req); err != nil {
+		return nil, err
+	}
+	reg, err := d.broker.Register(ctx, c.id, req.Filename, []byte(req.Definition), req.Force, req.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	view := broker.View{Provider: reg.Provider}
+	if v, err := d.broker.Provider(c.id, reg.Provider.Name); err == nil {
+		view.Connections = v.Connections
+	}
+	out := api.Registered{Provider: providerView(view, true), Replaced: reg.Replaced, Shadows: reg.Shadows}
+	out.Provider.Warnings = append(out.Provider.Warnings, reg.Notes...)
+	return out, nil
+}
+
+func (d *Daemon) remove(ctx context.Context, c *call) (any, error) {
+	p, _ := c.names()
+	return removedView(d.broker.Remove(ctx, c.id, p))
+}
+
+func (d *Daemon) revoke(ctx context.Context, c *call) (any, error) {
+	p, _ := c.names()
+	return removedView(d.broker.Revoke(ctx, c.id, p))
+}
+
+func (d *Daemon) logout(ctx context.Context, c *call) (any, error) {
+	p, conn := c.names()
+	return removedView(d.broker.Logout(ctx, c.id, p, conn))
+}
+
+func (d *Daemon) setDefault(ctx context.Context, c *call) (any, error) {
+	p, conn := c.names()
+	return nil, d.broker.SetDefault(ctx, c.id, p, conn)
+}
+
+func (d *Daemon) connection(ctx context.Context, c *call) (any, error) {
+	p, name := c.names()
+	if c.URL.Query().Get("secret") == "1" {
+		conn, cred, err := d.broker.Reveal(ctx, c.id, p, name)
+		if err != nil {
+			return nil, err
+		}
+		out := connectionView(conn)
+		out.Fields = map[string]string{}
+		for field, secret := range cred.Fields {
+			out.Fields[field] = secret.Reveal()
+		}
+		return out, nil
+	}
+	conn, _, err := d.broker.Connection(c.id, p, name)
+	if err != nil {
+		return nil, err
+	}
+	out := connectionView(conn)
+	fields, err := d.broker.FieldNames(c.id, p, conn.Name)
+	if err != nil {
+		return nil, err
+	}
+	out.Fields = map[string]string{}
+	for field, public := range fields {
+		if public == "" {
+			public = api.Redacted
+		}
+		out.Fields[field] = public
+	}
+	return out, nil
+}
+
+func (d *Daemon) beginLogin(ctx context.Context, c *call) (any, error) {
+	var req api.LoginRequest
+	if err := c.decode(&req); err != nil {
+		return nil, err
+	}
+	if req.Timeout < 0 || req.Timeout > int(broker.MaxLoginTimeout/time.Second) {
+		return nil, authsome.E(authsome.Invalid, "log in to %s: a login may wait from 1 second to 24 hours", req.Provider)
+	}
+	return d.loginView(d.broker.Begin(ctx, c.id, authsome.LoginRequest{
+		Provider: req.Provider, Connection: req.Connection, Flow: authsome.Flow(req.Flow), Scopes: req.Scopes,
+		BaseURL: req.BaseURL, Force: req.Force, Timeout: time.Duration(req.Timeout) * time.Second, AllowPrivate: req.AllowPrivate,
+	}))
+}
+
+func (d *Daemon) login(ctx context.Context, c *call) (any, error) {
+	wctx, cancel, waits, err := d.wait(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	if waits {
+		return d.loginView(d.broker.WaitLogin(wctx, c.id, c.PathValue("id")))
+	}
+	return d.loginView(d.broker.LoginByID(ctx, c.id, c.PathValue("id")))
+}
+
+func (d *Daemon) loginFields(ctx context.Context, c *call) (any, error) {
+	var plain map[string]string
+	if err := c.decode(&plain); err != nil {
+		return nil, err
+	}
+	fields := make(map[string]authsome.Secret, len(plain))
+	for name, v := range plain {
+		fields[name] = authsome.NewSecret(v)
+	}
+	id := c.PathValue("id")
+	if _, err := d.broker.SubmitFields(ctx, c.id, id, fields); err != nil {
+		return nil, err
+	}
+	return d.loginView(d.broker.LoginByID(ctx, c.id, id))
+}
+
+func (d *Daemon) cancelLogin(ctx context.Context, c *call) (any, error) {
+	return nil, d.broker.AbortLogin(ctx, c.id, c.PathValue("id"))
+}
+
+// loginView is a login as a command sees it. The address carries the ticket,
+// by which whoever is shown it may finish the login.
+func (d *Daemon) loginView(l *authsome.Login, p *authsome.Provider, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	out := api.Login{
+		ID: l.ID, Provider: l.Provider, Connection: l.Connection, Flow: string(l.Flow), Status: l.Status,
+		Already: l.Already, Replaced: l.Replaced, Default: l.Default, ExpiresAt: l.ExpiresAt,
+	}
+	if l.Err != nil {
+		out.Error, out.Code, out.Hint = l.Err.Message, string(l.Err.Code), l.Err.Hint
+	}
+	if l.Status.Final() {
+		return out, nil
+	}
+	out.URL = "http://" + d.browser.host() + "/auth/sessions/" + l.ID + "/input?ticket=" + l.Ticket.Reveal()
+	if p != nil && l.Flow == authsome.FlowAPIKey {
+		for _, f := range p.Key.Fields {
+			out.Fields = append(out.Fields, api.LoginField{Name: f.Name, Label: f.Label, Hint: f.Hint, Public: f.Public})
+		}
+	}
+	return out, nil
+}
+
+func (d *Daemon) export(ctx context.Context, c *call) (any, error) {
+	var req api.ExportRequest
+	if err := c.decode(&req); err != nil {
+		return nil, err
+	}
+	vars, err := d.broker.Export(ctx, c.id, req.Provider, req.Connection)
+	if err != nil {
+		return nil, err
+	}
+	out := api.Export{Credentials: make([]api.ExportedVar, 0, len(vars))}
+	for _, v := range vars {
+		out.Credentials = append(out.Credentials, api.ExportedVar{
+			Name: v.Name, Value: v.Value.Reveal(), Provider: v.Provider, Connection: v.Connection,
+		})
+	}
+	return out, nil
+}
+
+// limits of a page of events.
+const (
+	defaultEvents = 50
+	maxEvents     = 1000
+)
+
+func (d *Daemon) events(ctx context.Context, c *call) (any, error) {
+	q := c.URL.Query()
+	limit, after, last := defaultEvents, int64(0), true
+	var err error
+	if s := q.Get("limit"); s != "" {
+		if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > maxEvents {
+			return nil, authsome.E(authsome.Invalid, "read the log: limit must be from 1 to %d", maxEvents)
+		}
+	}
+	if s := q.Get("after"); s != "" {
+		last = false
+		if after, err = strconv.ParseInt(s, 10, 64); err != nil || after < 0 {
+			return nil, authsome.E(authsome.Invalid, "read the log: after=%q is no position", s)
+		}
+	}
+	wctx, cancel, waits, err := d.wait(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	for {
+		// Asked for first, so that no event comes between the look and the wait.
+		appended := d.store.Appended()
+		out := api.Events{Entries: []authsome.Event{}, Next: after}
+		var page []authsome.Event
+		if last {
+			page, err = d.store.LastEvents(ctx, c.id.Vault, limit)
+		} else {
+			page, err = d.store.Events(ctx, c.id.Vault, after, limit)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out.Entries = append(out.Entries, page...)
+		if n := len(page); n > 0 {
+			out.Next = page[n-1].Seq
+		}
+		if len(page) > 0 || !waits {
+			return out, nil
+		}
+		select {
+		case <-appended:
+		case <-wctx.Done():
+			return out, nil
+		}
+	}
+}
+
+// providerView is a provider with its connections, as commands see it.
+func providerView(v broker.View, definition bool) api.Provider {
+	p := v.Provider
+	out := api.Provider{
+		Name: p.Name, DisplayName: p.DisplayName, AuthType: string(p.AuthType), Source: string(p.Source), DocsURL: p.DocsURL,
+		Flows: []string{}, Hosts: []string{}, Warnings: p.Warnings, Connections: []api.Connection{},
+	}
+	for _, f := range p.Flows {
+		out.Flows = append(out.Flows, string(f))
+	}
+	seen := map[string]bool{}
+	for _, r := range p.Routes {
+		h := r.Host
+		if r.Port != 0 && r.Port != 443 {
+			h = net.JoinHostPort(h, strconv.Itoa(r.Port))
+		}
+		if !seen[h] {
+			seen[h] = true
+			out.Hosts = append(out.Hosts, h)
+		}
+	}
+	if definition && json.Valid(p.Definition) {
+		out.Definition = p.Definition
+	}
+	for _, c := range v.Connections {
+		out.Connections = append(out.Connections, connectionView(c))
+	}
+	return out
+}
+
+func connectionView(c authsome.Connection) api.Connection {
+	out := api.Connection{
+		Provider: c.Provider, ConnectionName: c.Name, IsDefault: c.IsDefault, AuthType: string(c.AuthType), Flow: string(c.Flow),
+		Status: string(c.Status), Scopes: c.Scopes, BaseURL: c.BaseURL, Hosts: append([]string{}, c.Hosts...),
+	}
+	if c.Account != (authsome.Account{}) {
+		out.Account = &c.Account
+	}
+	if !c.ObtainedAt.IsZero() {
+		out.ObtainedAt = &c.ObtainedAt
+	}
+	if !c.ExpiresAt.IsZero() {
+		out.ExpiresAt = &c.ExpiresAt
+	}
+	return out
+}
+
+func removedView(r broker.Removal, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return api.Removed{
+		Provider: r.Provider, Connections: append([]string{}, r.Connections...), Definition: r.Definition, Notes: r.Notes,
+	}, nil
+}
+
+// healthNow is what the socket tells; the browser's port tells less.
+func (d *Daemon) healthNow() api.Health {
+	return api.Health{
+		Status: "ok", Version: d.cfg.Version, Mode: "local", PID: d.pid, Home: d.home,
+		Browser: "http://" + d.browser.host(), BrowserNote: d.browser.note,
+	}
+}
+
+// publicHealth is for anybody on this machine who asks the browser's port.
+func (d *Daemon) publicHealth() any {
+	return api.Health{Status: "ok", Version: d.cfg.Version, Mode: "local"}
+}
+
+// tokenText is the plaintext of the daemon's own token, for its own request.
+func (s *selfCheck) tokenText() string { return s.token.Reveal() }

@@ -1,0 +1,358 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/api"
+	"github.com/authsome/authsome/audit"
+	"github.com/authsome/authsome/broker"
+	"github.com/authsome/authsome/ca"
+	"github.com/authsome/authsome/provider"
+	"github.com/authsome/authsome/proxy"
+	"github.com/authsome/authsome/store"
+	"github.com/authsome/authsome/vault"
+	"github.com/authsome/authsome/web"
+	"github.com/gofrs/flock"
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sync/errgroup"
+)
+
+// Files of the home that only the daemon knows.
+const (
+	databaseFile = "authsome.db"
+	spoolFile    = "audit.spool"
+)
+
+// Daemon is one running daemon.
+type Daemon struct {
+	cfg  Config
+	home string
+	pid  int
+	log  *slog.Logger
+
+	lock      *flock.Flock
+	logFile   *logFile
+	store     *store.Store
+	vault     *vault.Vault
+	catalog   *provider.Catalog
+	authority *ca.Authority
+	issuer    *ca.Issuer
+	spool     *recorder
+	broker    *broker.Broker
+	proxy     *proxy.Proxy
+	pages     http.Handler
+	browser   *browserPort
+	socket    *api.Listener
+	upstream  proxy.Upstream
+
+	runs  *runs
+	self  selfCheck
+	ready readiness
+
+	loadedAt time.Time
+	// work is the context of what must be finished even while the daemon
+	// stops; stopping ends when it is asked to.
+	work     context.Context
+	endWork  context.CancelFunc
+	stopping context.Context
+	stopNow  context.CancelFunc
+}
+
+// open takes the home and brings up every part, in the order in which they
+// need each other; nothing is served yet. On an error everything that was
+// taken is given back.
+func open(ctx context.Context, c Config) (_ *Daemon, err error) {
+	if c, err = c.withDefaults(); err != nil {
+		return nil, err
+	}
+	d := &Daemon{cfg: c, pid: os.Getpid(), runs: &runs{
+		byGrant: map[string]*run{}, byPID: map[int]*run{}, sleeping: map[int]authsome.Grant{},
+	}}
+	d.work, d.endWork = context.WithCancel(context.WithoutCancel(ctx))
+	d.stopping, d.stopNow = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if c.Home == "" {
+		d.home, err = api.Home(c.Getenv)
+	} else {
+		d.home, err = api.ResolveHome(c.Home)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.upstream, err = upstream(c.Getenv); err != nil {
+		return nil, err
+	}
+	if err := api.EnsureHome(d.home); err != nil {
+		return nil, err
+	}
+	if d.lock, err = lockHome(d.home); err != nil {
+		return nil, err
+	}
+	// From here on this process is the home's daemon, and the one to say why it
+	// cannot be.
+	defer func() {
+		if err != nil {
+			api.ReportFailure(d.home, err)
+		}
+	}()
+	api.ClearFailure(d.home)
+	if d.logFile, err = openLog(d.home); err != nil {
+		return nil, err
+	}
+	d.log = d.logFile.logger(c)
+	if err := d.openRecords(ctx); err != nil {
+		d.log.Error("start", "err", err, "cause", causeOf(err))
+		return nil, err
+	}
+	return d, nil
+}
+
+// openRecords brings up what lasts, and what is made from it.
+func (d *Daemon) openRecords(ctx context.Context) error {
+	// The two slow ones do not need each other.
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		d.store, err = store.Open(ctx, store.Config{Path: filepath.Join(d.home, databaseFile)})
+		return err
+	})
+	g.Go(func() (err error) {
+		d.catalog, err = provider.NewCatalog()
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	var err error
+	if d.vault, err = vault.Open(ctx, vault.Config{
+		Home: d.home, Getenv: d.cfg.Getenv, Keyring: d.cfg.Keyring, Headers: d.store,
+	}); err != nil {
+		return err
+	}
+	spool, err := audit.OpenSpool(filepath.Join(d.home, spoolFile))
+	if err != nil {
+		return authsome.E(authsome.StoreFailed, "open the audit: %w", err)
+	}
+	d.spool = newRecorder(spool, d.store)
+	// What the last daemon could not store any more comes first.
+	if err := d.spool.drain(ctx); err != nil {
+		return authsome.E(authsome.StoreFailed, "store the audit of the last daemon: %w", err)
+	}
+	if d.authority, err = d.openAuthority(ctx); err != nil {
+		return err
+	}
+	d.issuer = ca.NewIssuer(d.authority)
+	d.broker = broker.New(broker.Config{
+		Records: d.store, Sealer: d.vault, Recorder: d.spool, Catalog: d.catalog,
+		Parse: provider.Parse, Check: provider.CheckRegistrable, Logger: d.log,
+	})
+	d.self = selfCheck{Broker: d.broker, token: authsome.NewSecret(randomName())}
+	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.issuer, Upstream: d.upstream, Logger: d.log})
+	d.broker.Subscribe(d.proxy.Reconsider)
+	d.loadedAt = time.Now()
+	if err := d.broker.Load(ctx); err != nil {
+		return err
+	}
+	d.runs.sleep(d.broker.Runs())
+	d.pages = web.New(web.Config{
+		Logins: d.broker, Health: d.publicHealth, Ready: d.publicReady,
+		Host:   func() string { return d.browser.host() },
+		Logger: d.log,
+	})
+	return nil
+}
+
+// close gives back what open took, in the opposite order. It may be called on
+// a half-made Daemon.
+func (d *Daemon) close() {
+	d.stopNow()
+	d.endWork()
+	if d.spool != nil {
+		d.spool.close()
+	}
+	if d.store != nil {
+		if err := d.store.Close(); err != nil {
+			d.log.Error("close the database", "err", err)
+		}
+	}
+	if d.logFile != nil {
+		_ = d.logFile.Close()
+	}
+	if d.lock != nil {
+		_ = d.lock.Unlock()
+	}
+}
+
+// sealedAuthority is the sealed form of the certificate authority.
+type sealedAuthority struct {
+	Version int    `json:"v"` // 1
+	Cert    []byte `json:"cert"`
+	Key     []byte `json:"key"`
+}
+
+const (
+	authorityKind = "ca"
+	authorityName = "root"
+	// renewAuthority is how long before its end a root is replaced, at the next
+	// start: never under a run, whose child trusts the old one.
+	renewAuthority = 30 * 24 * time.Hour
+)
+
+// openAuthority opens the stored root, or makes one. One that does not open is
+// an error: a new one would leave every running child without trust.
+func (d *Daemon) openAuthority(ctx context.Context) (*ca.Authority, error) {
+	sealed, version, err := d.store.Item(ctx, authsome.LocalVault, authorityKind, authorityName)
+	if err != nil {
+		return nil, err
+	}
+	binding := authsome.Binding{Kind: authorityKind, Vault: authsome.LocalVault, Name: authorityName, Version: version}
+	if sealed != nil {
+		plain, err := d.vault.Unseal(binding, sealed)
+		if err != nil {
+			return nil, err
+		}
+		var s sealedAuthority
+		if err := json.Unmarshal(plain, &s); err != nil || s.Version != 1 {
+			return nil, authsome.E(authsome.VaultFailed, "open the certificate authority: the record is of a version that this program does not know")
+		}
+		clear(plain)
+		a, err := ca.Parse(s.Cert, s.Key)
+		if err != nil {
+			return nil, authsome.E(authsome.VaultFailed, "open the certificate authority: %w", err)
+		}
+		if time.Until(a.Expires()) > renewAuthority {
+			return a, nil
+		}
+		d.log.Info("the certificate authority is replaced before it expires", "expires", a.Expires())
+	}
+	a, err := ca.New(time.Now())
+	if err != nil {
+		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
+	}
+	s := sealedAuthority{Version: 1}
+	if s.Cert, s.Key, err = a.Marshal(); err != nil {
+		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
+	}
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
+	}
+	binding.Version = version + 1
+	sealed, err = d.vault.Seal(binding, plain)
+	clear(plain)
+	clear(s.Key)
+	if err != nil {
+		return nil, err
+	}
+	return a, d.store.SaveItem(ctx, authsome.LocalVault, authorityKind, authorityName, sealed, binding.Version)
+}
+
+// upstream says how services are reached: through the proxy that the daemon's
+// own environment names, and with the roots that crypto/x509 finds, which
+// reads SSL_CERT_FILE and SSL_CERT_DIR itself. A daemon that was started by a
+// command has none of these variables (api.daemonVariables).
+func upstream(getenv func(string) string) (proxy.Upstream, error) {
+	env := func(name, lower string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return getenv(lower)
+	}
+	c := httpproxy.Config{
+		HTTPProxy:  env("HTTP_PROXY", "http_proxy"),
+		HTTPSProxy: env("HTTPS_PROXY", "https_proxy"),
+		NoProxy:    env("NO_PROXY", "no_proxy"),
+	}
+	for name, value := range map[string]string{"HTTP_PROXY": c.HTTPProxy, "HTTPS_PROXY": c.HTTPSProxy} {
+		if value == "" {
+			continue
+		}
+		// httpproxy would take one that it cannot read for none, and go round
+		// it. The value may hold a password and is not quoted.
+		u, err := url.Parse(value)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return proxy.Upstream{}, authsome.E(authsome.Invalid, "start the daemon: %s is no address of an HTTP proxy", name).
+				WithHint("write it as http://HOST:PORT, or unset it")
+		}
+	}
+	if c.HTTPProxy == "" && c.HTTPSProxy == "" {
+		return proxy.Upstream{}, nil
+	}
+	return proxy.Upstream{Proxy: c.ProxyFunc()}, nil
+}
+
+// recorder is the spool with somebody who empties it: requests are recorded in
+// the spool before their credential leaves, and stored in batches.
+type recorder struct {
+	spool *audit.Spool
+	store *store.Store
+	// fresh has an element when something came that is not stored.
+	fresh chan struct{}
+	once  sync.Once
+}
+
+// batchEvery is how long events are gathered: `log -f` shows a request with
+// this delay at most.
+const batchEvery = 50 * time.Millisecond
+
+func newRecorder(spool *audit.Spool, st *store.Store) *recorder {
+	return &recorder{spool: spool, store: st, fresh: make(chan struct{}, 1)}
+}
+
+// Append implements broker.Recorder.
+func (r *recorder) Append(ev authsome.Event) error {
+	if err := r.spool.Append(ev); err != nil {
+		return err
+	}
+	select {
+	case r.fresh <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (r *recorder) drain(ctx context.Context) error {
+	return r.spool.Drain(func(batch []authsome.Event) error { return r.store.Append(ctx, batch...) })
+}
+
+// run stores what comes until stopping ends; ctx is for the storing.
+func (r *recorder) run(ctx context.Context, stopping <-chan struct{}, log *slog.Logger) {
+	for {
+		select {
+		case <-stopping:
+			return
+		case <-r.fresh:
+		}
+		select {
+		case <-stopping:
+			return
+		case <-time.After(batchEvery):
+		}
+		if err := r.drain(ctx); err != nil {
+			// It stays in the spool, and is tried again with the next event.
+			log.Error("store the audit", "err", err)
+		}
+	}
+}
+
+func (r *recorder) close() { r.once.Do(func() { _ = r.spool.Close() }) }
+
+func randomName() string {
+	var b [20]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	return base32.StdEncoding.EncodeToString(b[:])
+}

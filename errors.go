@@ -51,6 +51,9 @@ type Error struct {
 	// Provider names the provider that the failure is about, for an agent that
 	// reads the proxy's answer; it may be empty.
 	Provider string
+	// Field is the KeyField.Name of the value that was refused, so that a form
+	// can say so next to it; it may be empty.
+	Field string
 }
 
 // E makes an *Error with a formatted message. A %w verb also sets Err.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -68,6 +69,7 @@ type StreamListener struct {
 	addr    *net.TCPAddr
 	streams chan net.Conn
 	closed  chan struct{}
+	once    sync.Once
 }
 
 // NewStreamListener makes one for a run whose proxy listens on port.
@@ -100,9 +102,9 @@ func (l *StreamListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It must be called once.
+// Close implements net.Listener. It may be called again.
 func (l *StreamListener) Close() error {
-	close(l.closed)
+	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 

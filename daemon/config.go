@@ -47,7 +47,7 @@ type Config struct {
 	// read by crypto/x509 from the real environment.
 	Getenv func(string) string
 	// Keyring keeps the master key where the vault is set up so; nil is the
-	// operating system's.
+	// operating system's. AUTHSOME_KEYRING=off leaves it out of a new vault.
 	Keyring vault.Keyring
 	// Drain is how long requests in progress may take once the daemon is
 	// asked to end; 0 is 3 s.
@@ -63,6 +63,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Version == "" {
 		c.Version = authsome.Version
+	}
+	if c.Keyring == nil {
+		c.Keyring = vault.SystemKeyring{}
 	}
 	if c.Drain == 0 {
 		c.Drain = defaultDrain

@@ -12,6 +12,7 @@ import (
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
+	"github.com/authsome/authsome/audit"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -148,7 +149,7 @@ func (d *Daemon) sweep() {
 
 func (d *Daemon) event(t authsome.EventType) authsome.Event {
 	return authsome.Event{
-		ID: "audit_" + randomName(), Time: time.Now().UTC(), Type: t, Status: "ok",
+		ID: audit.NewID(), Time: time.Now().UTC(), Type: t, Status: "ok",
 		Vault: authsome.LocalVault, Identity: authsome.LocalUser, PID: d.pid, Program: programOf(d.pid),
 		Detail: "version " + d.cfg.Version,
 	}

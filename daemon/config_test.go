@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/api"
+)
+
+func env(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
+}
+
+func TestConfig(t *testing.T) {
+	c, err := Config{Getenv: env(nil)}.withDefaults()
+	if err != nil || c.Port != authsome.BrowserPort || c.Version != authsome.Version || c.Level.Level() != slog.LevelInfo || c.Drain != defaultDrain {
+		t.Errorf("defaults: %+v, %v", c, err)
+	}
+	c, err = Config{Getenv: env(map[string]string{"AUTHSOME_PORT": "8001", "AUTHSOME_LOG": "debug"})}.withDefaults()
+	if err != nil || c.Port != 8001 || c.Level.Level() != slog.LevelDebug {
+		t.Errorf("from the environment: %+v, %v", c, err)
+	}
+	c, err = Config{Port: 9000, Level: slog.LevelWarn, Getenv: env(map[string]string{"AUTHSOME_PORT": "8001", "AUTHSOME_LOG": "debug"})}.withDefaults()
+	if err != nil || c.Port != 9000 || c.Level.Level() != slog.LevelWarn {
+		t.Errorf("fields go before the environment: %+v, %v", c, err)
+	}
+	for name, vars := range map[string]map[string]string{
+		"AUTHSOME_PORT": {"AUTHSOME_PORT": "http"},
+		"is no port":    {"AUTHSOME_PORT": "0"},
+		"65536":         {"AUTHSOME_PORT": "65536"},
+		"AUTHSOME_LOG":  {"AUTHSOME_LOG": "loud"},
+	} {
+		if _, err := (Config{Getenv: env(vars)}).withDefaults(); authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), name) || authsome.HintOf(err) == "" {
+			t.Errorf("%v: %v", vars, err)
+		}
+	}
+	if _, err := (Config{Port: -1, Getenv: env(nil)}).withDefaults(); authsome.CodeOf(err) != authsome.Invalid {
+		t.Errorf("port -1: %v", err)
+	}
+}
+
+func TestUpstream(t *testing.T) {
+	target, err := url.Parse("https://api.openai.com/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		vars map[string]string
+		want string
+	}{
+		"none":        {nil, ""},
+		"upper case":  {map[string]string{"HTTPS_PROXY": "http://10.0.0.1:3128"}, "http://10.0.0.1:3128"},
+		"lower case":  {map[string]string{"https_proxy": "http://10.0.0.1:3128"}, "http://10.0.0.1:3128"},
+		"not for all": {map[string]string{"HTTPS_PROXY": "http://10.0.0.1:3128", "NO_PROXY": "openai.com"}, ""},
+		"plain only":  {map[string]string{"HTTP_PROXY": "http://10.0.0.1:3128"}, ""},
+	} {
+		up, err := upstream(env(tt.vars))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := ""
+		if up.Proxy != nil {
+			if u, err := up.Proxy(target); err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else if u != nil {
+				got = u.String()
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	// One that cannot be read must not mean none, nor be quoted.
+	for _, bad := range []string{"10.0.0.1", "socks5://10.0.0.1", "http://", "http://user:hunter2@[::1", "://hunter2"} {
+		if _, err := upstream(env(map[string]string{"https_proxy": bad})); authsome.CodeOf(err) != authsome.Invalid || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestLogRotates(t *testing.T) {
+	home := t.TempDir()
+	l, err := openLog(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	line := bytes.Repeat([]byte("x"), maxLog/2+1)
+	for i := range 6 {
+		line[0] = byte('0' + i)
+		if _, err := l.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]byte{"": '5', ".1": '4', ".2": '3', ".3": '2'} {
+		data, err := os.ReadFile(filepath.Join(home, api.LogFile+name))
+		if err != nil || len(data) != len(line) || data[0] != want {
+			t.Errorf("daemon.log%s: %d bytes, %v", name, len(data), err)
+		}
+		if fi, err := os.Stat(filepath.Join(home, api.LogFile+name)); err == nil && fi.Mode().Perm() != 0o600 {
+			t.Errorf("daemon.log%s has mode %v", name, fi.Mode())
+		}
+	}
+	if _, err := os.Stat(filepath.Join(home, api.LogFile+".4")); !os.IsNotExist(err) {
+		t.Errorf("a fifth file was kept: %v", err)
+	}
+}
+
+func TestLogGoesToStderrOnceOnly(t *testing.T) {
+	home := t.TempDir()
+	l, err := openLog(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	same, err := os.OpenFile(filepath.Join(home, api.LogFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer same.Close()
+	l.logger(Config{Level: slog.LevelInfo, Stderr: same}).Info("once")
+	var other bytes.Buffer
+	l.logger(Config{Level: slog.LevelInfo, Stderr: &other}).Info("twice", "key", authsome.NewSecret("hunter2"))
+	l.logger(Config{Level: slog.LevelWarn, Stderr: &other}).Info("never")
+	data, err := os.ReadFile(filepath.Join(home, api.LogFile))
+	if err != nil || strings.Count(string(data), "msg=once") != 1 || strings.Count(string(data), "msg=twice") != 1 {
+		t.Errorf("%v: %s", err, data)
+	}
+	if got := other.String(); !strings.Contains(got, "msg=twice") || strings.Contains(got, "hunter2") || strings.Contains(got, "never") {
+		t.Errorf("stderr: %s", got)
+	}
+}
+
+func TestHolderForPeople(t *testing.T) {
+	for want, h := range map[string]holder{
+		"process 7 (nginx)":    {PID: 7, Program: "nginx", UID: 33},
+		"process 7":            {PID: 7, UID: 33},
+		"a process of user 33": {UID: 33},
+		"another process":      {UID: -1},
+		"process 7 (python3), the daemon of another authsome": {PID: 7, Program: "python3", Version: "0.3.1"},
+	} {
+		if got := h.String(); got != want {
+			t.Errorf("%+v is %q, want %q", h, got, want)
+		}
+	}
+	if got := fmt.Sprint(holder{UID: -1}); got != "another process" {
+		t.Error(got)
+	}
+}

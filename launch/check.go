@@ -1,0 +1,143 @@
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/authsome/authsome"
+)
+
+// checkTimeout bounds the self-check. Agents wait for minutes, or for ever, on
+// a proxy that is dead or a certificate that they do not trust, and say little.
+const checkTimeout = 5 * time.Second
+
+// Check makes one request through the grant to the proxy itself, the way the
+// child will: CONNECT with the token, then TLS checked against the authority
+// that stands in the child's bundle. nil means that the child can work.
+//
+// Of the bundle only our root is loaded, after it was found there: parsing the
+// other hundred and fifty would take longer than all the rest.
+func Check(ctx context.Context, proxy Proxy, trust *Trust, ca []byte) error {
+	pool, err := trustedRoot(trust, ca)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", proxy.address())
+	if err != nil {
+		return authsome.E(authsome.DaemonUnavailable, "check the way out: the proxy on %s cannot be reached: %w", proxy.address(), cause(err)).
+			WithHint("authsome doctor")
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+
+	silent := func(err error) error {
+		return authsome.E(authsome.DaemonUnavailable, "check the way out: the proxy on %s does not answer: %w", proxy.address(), cause(err)).
+			WithHint("authsome doctor")
+	}
+	authority := authsome.SelfCheckHost + ":443"
+	token := base64.StdEncoding.EncodeToString([]byte(proxyUser + ":" + proxy.Token))
+	if _, err := conn.Write([]byte("CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\nProxy-Authorization: Basic " + token + "\r\n\r\n")); err != nil {
+		return silent(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return silent(err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusProxyAuthRequired:
+		return authsome.E(authsome.NotReady, "check the way out: the proxy on %s does not know this run", proxy.address()).
+			WithHint("authsome doctor")
+	default:
+		return authsome.E(authsome.NotReady, "check the way out: the proxy on %s answers %s", proxy.address(), resp.Status).
+			WithHint("authsome doctor")
+	}
+
+	tc := tls.Client(conn, &tls.Config{
+		ServerName: authsome.SelfCheckHost, RootCAs: pool, MinVersion: tls.VersionTLS12,
+		// Both ends are on this machine; the hybrid exchange would cost more than
+		// the rest of the check.
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
+	})
+	if err := tc.HandshakeContext(ctx); err != nil {
+		if why := distrust(err); why != "" {
+			return authsome.E(authsome.NotReady, "check the way out: the child would not trust the proxy's certificates: %s", why).
+				WithHint("authsome doctor")
+		}
+		return silent(err)
+	}
+	if _, err := tc.Write([]byte("GET / HTTP/1.1\r\nHost: " + authsome.SelfCheckHost + "\r\nConnection: close\r\n\r\n")); err != nil {
+		return silent(err)
+	}
+	resp, err = http.ReadResponse(bufio.NewReader(tc), nil)
+	if err != nil {
+		return silent(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return authsome.E(authsome.NotReady, "check the way out: the proxy answers %s to its own check", resp.Status).
+			WithHint("authsome doctor")
+	}
+	return nil
+}
+
+// trustedRoot is our root as the child's bundle on disk has it.
+func trustedRoot(trust *Trust, ca []byte) (*x509.CertPool, error) {
+	var root pemSet
+	root.addPEM(ca)
+	data, err := os.ReadFile(trust.Bundle())
+	if err != nil || root.count == 0 || !bytes.Contains(data, root.text.Bytes()) {
+		return nil, authsome.E(authsome.NotReady, "check the way out: %s lacks this installation's root certificate", trust.Bundle()).
+			WithHint("authsome doctor")
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(root.text.Bytes())
+	return pool, nil
+}
+
+// distrust says why a certificate was not accepted; "" when that is not what
+// went wrong.
+func distrust(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	switch {
+	case errors.As(err, &unknown):
+		return "another authority signed them"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "they are not valid at this machine's time, " + time.Now().UTC().Format(time.RFC3339)
+	case errors.As(err, &invalid):
+		return invalid.Error()
+	case errors.As(err, &host):
+		return "they are for other hosts"
+	}
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &verify) {
+		return verify.Err.Error()
+	}
+	return ""
+}
+
+// cause takes "dial tcp 127.0.0.1:1: connect:" off an error.
+func cause(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in " + checkTimeout.String())
+	}
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		return sys.Err
+	}
+	return err
+}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/api"
 	"github.com/authsome/authsome/vault"
 )
 
@@ -55,6 +56,18 @@ type Config struct {
 }
 
 const defaultDrain = 3 * time.Second
+
+// home resolves Home.
+func (c Config) home() (string, error) {
+	switch {
+	case c.Home != "":
+		return api.ResolveHome(c.Home)
+	case c.Getenv != nil:
+		return api.Home(c.Getenv)
+	default:
+		return api.Home(os.Getenv)
+	}
+}
 
 // withDefaults fills what is not set.
 func (c Config) withDefaults() (Config, error) {

@@ -69,7 +69,7 @@ func (d *Daemon) apiServer() *http.Server {
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 		// Work that was begun is finished, whatever becomes of the command.
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			peer, err := api.PeerOf(conn.(*net.UnixConn))
@@ -128,6 +128,7 @@ func (d *Daemon) serveJSON(methods map[string]handler) http.Handler {
 // serveUpgrade is serveJSON for handlers that take the connection over.
 func (d *Daemon) serveUpgrade(h func(*Daemon, http.ResponseWriter, *http.Request, authsome.Identity) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer d.rescue(w, r)
 		id, err := d.admit(r)
 		if err == nil && r.Method != http.MethodGet {
 			err = authsome.E(authsome.Invalid, "the local API has no %s on this path", r.Method)

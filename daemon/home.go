@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 // lockPatience bridges the moment for which a command holds the lock to see
 // whether a daemon has gone.
 const lockPatience = 250 * time.Millisecond
+
+// errHeld is the cause when another daemon has the home: nothing is wrong then.
+var errHeld = errors.New("the home has a daemon")
 
 // lockHome takes the home for this process, and leaves its id there for people
 // and for the next one that tries.
@@ -37,8 +41,9 @@ func lockHome(home string) (*flock.Flock, error) {
 			if pid := lockHolder(path); pid != 0 {
 				holder = fmt.Sprintf("process %d", pid)
 			}
-			return nil, authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is the daemon of %s already", holder, home).
-				WithHint("authsome daemon restart")
+			e := authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is the daemon of %s already", holder, home)
+			e.Err = errHeld
+			return nil, e.WithHint("authsome daemon restart")
 		}
 	}
 	// Written in place: a rename would leave the lock on another file.

@@ -5,9 +5,13 @@ package daemon
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,5 +177,49 @@ func TestProcesses(t *testing.T) {
 	}
 	if _, err := parentOf(1 << 30); err == nil {
 		t.Error("a process that is not there has a parent")
+	}
+}
+
+// A run's descendant that kills the daemon gains no daemon of its own making.
+func TestRunMakesNoDaemonToItsTaste(t *testing.T) {
+	home, port := newHome(t)
+	h := health(t, connect(t, options(home, "v1", port)))
+	for name, tt := range map[string]struct {
+		env  string
+		want string
+	}{
+		"proxy":       {"HTTPS_PROXY=http://127.0.0.1:1", "may not give it HTTPS_PROXY"},
+		"lower case":  {"https_proxy=http://127.0.0.1:1", "may not give it https_proxy"},
+		"roots":       {"SSL_CERT_FILE=/tmp/evil.pem", "may not give it SSL_CERT_FILE"},
+		"roots' path": {"SSL_CERT_DIR=/tmp/evil", "may not give it SSL_CERT_DIR"},
+	} {
+		cmd := program(t, "run", home, "kill-and-serve", fmt.Sprint(h.PID), fmt.Sprint(port))
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+			name, _, _ := strings.Cut(kv, "=")
+			return slices.Contains(steering, name)
+		})
+		cmd.Env = append(cmd.Env, "AUTHSOME_HOME="+home, tt.env)
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		h = health(t, connect(t, options(home, "v1", port)))
+	}
+}
+
+func init() {
+	// kill-and-serve PID PORT: take a daemon's place.
+	programs["kill-and-serve"] = func(args []string) error {
+		pid, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return err
+		}
+		for syscall.Kill(pid, 0) == nil { // its parent waits for it
+			time.Sleep(time.Millisecond)
+		}
+		return programs["serve"]([]string{"v1", args[1]})
 	}
 }

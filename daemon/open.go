@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -73,28 +74,28 @@ type Daemon struct {
 // need each other; nothing is served yet. On an error everything that was
 // taken is given back.
 func open(ctx context.Context, c Config) (_ *Daemon, err error) {
-	if c, err = c.withDefaults(); err != nil {
-		return nil, err
-	}
-	d := &Daemon{cfg: c, pid: os.Getpid(), runs: &runs{
+	d := &Daemon{pid: os.Getpid(), runs: &runs{
 		byGrant: map[string]*run{}, byPID: map[int]*run{}, sleeping: map[int]authsome.Grant{},
 	}}
 	d.work, d.endWork = context.WithCancel(context.WithoutCancel(ctx))
 	d.stopping, d.stopNow = context.WithCancel(ctx)
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	if c.Home == "" {
-		d.home, err = api.Home(c.Getenv)
-	} else {
-		d.home, err = api.ResolveHome(c.Home)
-	}
-	if err != nil {
+	if d.home, err = c.home(); err != nil {
+		d.close()
 		return nil, err
 	}
-	if d.upstream, err = upstream(c.Getenv); err != nil {
+	defer func() {
+		if err == nil {
+			return
+		}
+		d.close()
+		if !errors.Is(err, errHeld) {
+			api.ReportFailure(d.home, err)
+		}
+	}()
+	if d.cfg, err = c.withDefaults(); err != nil {
+		return nil, err
+	}
+	if d.upstream, err = upstream(d.cfg.Getenv); err != nil {
 		return nil, err
 	}
 	if err := api.EnsureHome(d.home); err != nil {
@@ -103,18 +104,11 @@ func open(ctx context.Context, c Config) (_ *Daemon, err error) {
 	if d.lock, err = lockHome(d.home); err != nil {
 		return nil, err
 	}
-	// From here on this process is the home's daemon, and the one to say why it
-	// cannot be.
-	defer func() {
-		if err != nil {
-			api.ReportFailure(d.home, err)
-		}
-	}()
 	api.ClearFailure(d.home)
 	if d.logFile, err = openLog(d.home); err != nil {
 		return nil, err
 	}
-	d.log = d.logFile.logger(c)
+	d.log = d.logFile.logger(d.cfg)
 	if err := d.openRecords(ctx); err != nil {
 		d.log.Error("start", "err", err, "cause", causeOf(err))
 		return nil, err
@@ -168,11 +162,36 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 		return err
 	}
 	d.runs.sleep(d.broker.Runs())
+	if err := d.refuseRunsOwn(); err != nil {
+		return err
+	}
 	d.pages = web.New(web.Config{
 		Logins: d.broker, Health: d.publicHealth, Ready: d.publicReady,
 		Host:   func() string { return d.browser.host() },
 		Logger: d.log,
 	})
+	return nil
+}
+
+// steering are the variables that say where requests go and whom to trust.
+var steering = []string{
+	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GODEBUG",
+}
+
+// refuseRunsOwn refuses to be a daemon that a run's descendant made to its own
+// taste, after it killed the one before: it would send every key where the
+// descendant likes. A run itself may start one, with the environment that
+// api.Connect leaves.
+func (d *Daemon) refuseRunsOwn() error {
+	if !knowsProcesses || d.runs.of(d.pid) == "" {
+		return nil
+	}
+	for _, name := range steering {
+		if d.cfg.Getenv(name) != "" || os.Getenv(name) != "" {
+			return authsome.E(authsome.Forbidden, "start the daemon: a process inside a run may not give it %s", name).
+				WithHint("start it in a terminal of your own: authsome daemon start")
+		}
+	}
 	return nil
 }
 

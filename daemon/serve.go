@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -61,6 +62,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 	webSrv := &http.Server{
 		Handler: d.pages, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 	}
 	var g errgroup.Group
 	g.Go(func() error { return d.listen(apiSrv, d.socket) })

@@ -1,241 +1,414 @@
 package web
 
 import (
+	"context"
+	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/authsome/authsome"
 )
 
-// maxBody bounds a form, in bytes: fields of 64 KiB at most, percent-encoded.
-const maxBody = 256 << 10
+// The way of a login through the browser:
+//
+//	GET  …/input?ticket=T   exchanges the ticket for a cookie, 303 to
+//	GET  …/input            the form; how the login ended, once it is over
+//	POST …/input            the form's values, or action=cancel, 303 to GET
+//
+// The ticket comes from the URL that the CLI prints and opens. The cookie holds
+// it from then on, so that a waiting form survives a restart of the daemon: no
+// state is kept here.
 
-// ticketParameter carries the ticket in the URL that the CLI prints.
-const ticketParameter = "ticket"
+// maxForm bounds a form, in bytes. The longest thing that people paste, a
+// service account file, is under 16 KiB.
+const maxForm = 64 << 10
 
-// formPage is what the login form shows.
-type formPage struct {
-	Provider   string
-	Connection string
-	Hosts      []string
-	DocsURL    string
-	Fields     []formField
-	Action     string
-	Cancel     string
-	Token      string
-	Error      string
-	Hint       string
+// Names in the form. Those of a provider's fields get a prefix, so that a
+// definition cannot name one of ours.
+const (
+	tokenInput   = "form_token"
+	actionInput  = "action"
+	actionCancel = "cancel"
+	fieldPrefix  = "field."
+)
+
+// loginPath is the path of a login's form, as in the Python authsome. An id of
+// other characters than ours is no login, and never gets into a cookie's path
+// or a redirect.
+var loginPath = regexp.MustCompile(`^/auth/sessions/([A-Za-z0-9_-]{1,64})/input$`)
+
+func loginOf(path string) (id string, ok bool) {
+	m := loginPath.FindStringSubmatch(path)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
 }
 
-type formField struct {
-	Name, Label, Hint, Value string
-	Public, Focus            bool
-}
+func pathOf(id string) string { return "/auth/sessions/" + id + "/input" }
 
-// cookieName is different for every login: two tabs with two logins do not
-// disturb each other.
+// ticketForm is what a ticket may consist of. net/http would drop other bytes
+// from a cookie.
+var ticketForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
+
+// cookieName differs for every login. Cookies of 127.0.0.1 are shared by all
+// its ports, so a name of our own also keeps out of the way of others.
 func cookieName(id string) string { return "authsome_" + id }
 
-// token binds a form to the cookie of the browser that it was made for, on top
-// of the checks by Origin and Sec-Fetch-Site, which old browsers do not send.
-func token(ticket string) string {
-	sum := sha256.Sum256([]byte("form:" + ticket))
-	return hex.EncodeToString(sum[:16])
+// formToken ties a form to the cookie of the browser that it was made for: a
+// form that was copied to another browser, or made for another login, does not
+// have the right one.
+func formToken(ticket, id string) string {
+	mac := hmac.New(sha256.New, []byte(ticket))
+	mac.Write([]byte("authsome login form\x00" + id))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// form shows the login's form. A URL with a ticket is exchanged for a cookie
-// first, so that the ticket stays out of the history and of every Referer.
-func (s *site) form(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if t := r.URL.Query().Get(ticketParameter); t != "" {
-		if _, _, err := s.Logins.Login(r.Context(), id, authsome.NewSecret(t)); err != nil {
-			s.gone(w, r, err)
-			return
-		}
-		http.SetCookie(w, &http.Cookie{
-			Name: cookieName(id), Value: t, Path: "/auth/sessions/" + id,
-			HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		})
-		http.Redirect(w, r, "/auth/sessions/"+url.PathEscape(id)+"/input", http.StatusSeeOther)
+// login serves the form's path.
+func (s *site) login(w http.ResponseWriter, r *http.Request, id string) {
+	switch {
+	case r.Method == http.MethodPost:
+		s.submit(w, r, id)
+	case r.URL.Query().Has("ticket"):
+		s.exchange(w, r, id, r.URL.Query().Get("ticket"))
+	default:
+		s.show(w, r, id)
+	}
+}
+
+// exchange puts the ticket into a cookie and leads to the form without it, so
+// that it is in no history, bookmark or Referer. A login that is over gets none.
+func (s *site) exchange(w http.ResponseWriter, r *http.Request, id, ticket string) {
+	if !ticketForm.MatchString(ticket) {
+		s.unknownLogin(w)
 		return
 	}
-	ticket, ok := s.ticket(w, r)
-	if !ok {
-		return
-	}
-	l, p, err := s.Logins.Login(r.Context(), id, ticket)
+	l, p, err := s.Logins.Login(r.Context(), id, authsome.NewSecret(ticket))
 	if err != nil {
-		s.gone(w, r, err)
-		return
-	}
-	s.show(w, r, http.StatusOK, l, p, nil, nil)
-}
-
-// ticket reads the cookie of the login that the path names. The cookie is
-// Strict: a link on another site does not send it, but one click more does.
-func (s *site) ticket(w http.ResponseWriter, r *http.Request) (authsome.Secret, bool) {
-	c, err := r.Cookie(cookieName(r.PathValue("id")))
-	if err != nil || c.Value == "" {
-		s.fail(w, r, http.StatusForbidden, "Not this browser",
-			"This login was opened in another browser, or the link was incomplete. Open the whole address that the terminal shows.", "authsome login PROVIDER")
-		return authsome.Secret{}, false
-	}
-	return authsome.NewSecret(c.Value), true
-}
-
-// parse reads a posted form, and checks that it is one of ours for this login.
-func (s *site) parse(w http.ResponseWriter, r *http.Request) (authsome.Secret, bool) {
-	ticket, ok := s.ticket(w, r)
-	if !ok {
-		return ticket, false
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if err := r.ParseForm(); err != nil {
-		var tooBig *http.MaxBytesError
-		if errors.As(err, &tooBig) {
-			s.fail(w, r, http.StatusRequestEntityTooLarge, "Too long", "What was sent is longer than any key.", "")
-		} else {
-			s.fail(w, r, http.StatusBadRequest, "Not understood", "The form could not be read.", "")
-		}
-		return ticket, false
-	}
-	c, _ := r.Cookie(cookieName(r.PathValue("id")))
-	if subtle.ConstantTimeCompare([]byte(r.PostForm.Get("form_token")), []byte(token(c.Value))) != 1 {
-		s.fail(w, r, http.StatusForbidden, "Refused", "The form does not belong to this login. Reload it and try again.", "")
-		return ticket, false
-	}
-	return ticket, true
-}
-
-// submit takes the key.
-func (s *site) submit(w http.ResponseWriter, r *http.Request) {
-	ticket, ok := s.parse(w, r)
-	if !ok {
-		return
-	}
-	id := r.PathValue("id")
-	l, p, err := s.Logins.Login(r.Context(), id, ticket)
-	if err != nil {
-		s.gone(w, r, err)
+		s.failed(w, id, err)
 		return
 	}
 	if l.Status.Final() {
-		s.ended(w, r, l, p)
+		s.over(w, l, p)
+		return
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName(id), Value: ticket, Path: pathOf(id),
+		HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
+	if r.Header.Get("Sec-Fetch-Site") != "cross-site" {
+		seeOther(w, id)
+		return
+	}
+	// The link was clicked on another site, such as a chat in which an agent
+	// showed it. A redirect would still count as that site's navigation and
+	// leave a Strict cookie at home; a step from a page of ours does not.
+	s.message(w, http.StatusOK, message{
+		Title: "One moment", Text: "The form opens by itself.", Refresh: pathOf(id), Link: pathOf(id),
+	})
+}
+
+// cookie returns the ticket of this browser for a login. With several cookies
+// of one name the one with the longest path comes first (RFC 6265, section
+// 5.4), which is ours: no other path may be longer and still match.
+func (s *site) cookie(w http.ResponseWriter, r *http.Request, id string) (ticket string, ok bool) {
+	c, err := r.Cookie(cookieName(id))
+	if err != nil || !ticketForm.MatchString(c.Value) {
+		s.message(w, http.StatusForbidden, message{
+			Title: "This form is not open in this browser", Tone: bad,
+			Text: "Open the whole link that the terminal shows, or start the login again. " +
+				"If you opened that link, allow cookies for this address.",
+			Command: "authsome login PROVIDER",
+		})
+		return "", false
+	}
+	return c.Value, true
+}
+
+// show answers with the form, or with how the login ended.
+func (s *site) show(w http.ResponseWriter, r *http.Request, id string) {
+	ticket, ok := s.cookie(w, r, id)
+	if !ok {
+		return
+	}
+	l, p, err := s.Logins.Login(r.Context(), id, authsome.NewSecret(ticket))
+	switch {
+	case err != nil:
+		s.failed(w, id, err)
+	case l.Status == authsome.LoginCompleted:
+		s.connected(w, l, p)
+	case l.Status.Final():
+		s.over(w, l, p)
+	default:
+		s.form(w, http.StatusOK, l, p, formToken(ticket, id), nil, nil)
+	}
+}
+
+// submit takes the form: a key, or the wish to cancel.
+func (s *site) submit(w http.ResponseWriter, r *http.Request, id string) {
+	// Other ports of 127.0.0.1 are the same site, whose forms come with our
+	// cookie; this compares origins.
+	if err := s.csrf.Check(r); err != nil {
+		s.message(w, http.StatusForbidden, message{
+			Title: "Refused", Tone: bad,
+			Text:    "The form was sent by a page that is not authsome's. Nothing was stored. If you did not mean to send anything, close that page.",
+			Command: "authsome login PROVIDER",
+		})
+		return
+	}
+	ticket, ok := s.cookie(w, r, id)
+	if !ok {
+		return
+	}
+	values, ok := s.read(w, r)
+	if !ok {
+		return
+	}
+	if !hmac.Equal([]byte(values.Get(tokenInput)), []byte(formToken(ticket, id))) {
+		s.message(w, http.StatusForbidden, message{
+			Title: "Refused", Tone: bad,
+			Text: "The form does not belong to this login in this browser. Nothing was stored. Open the form again and type the key there.",
+			Link: pathOf(id),
+		})
+		return
+	}
+	// The person has decided; a tab that is closed meanwhile changes nothing.
+	ctx := context.WithoutCancel(r.Context())
+	if values.Get(actionInput) == actionCancel {
+		if err := s.Logins.CancelLogin(ctx, id, authsome.NewSecret(ticket)); err != nil {
+			s.failed(w, id, err)
+			return
+		}
+		seeOther(w, id)
+		return
+	}
+	s.connect(ctx, w, id, ticket, values)
+}
+
+// seeOther leads to the form's path without a ticket, with a GET, so that the
+// page may be reloaded.
+func seeOther(w http.ResponseWriter, id string) {
+	w.Header().Set("Location", pathOf(id))
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// read returns a sent form's values, each with one value. What is wrong with it
+// is not repeated: it may hold a key.
+func (s *site) read(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		s.message(w, http.StatusUnsupportedMediaType, message{
+			Title: "Not a form", Tone: bad, Text: "Only the form of this page can be sent here.",
+		})
+		return nil, false
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		s.message(w, http.StatusRequestEntityTooLarge, message{
+			Title: "Too long", Tone: bad, Text: "What was sent is longer than any key: the limit is 64 KiB. Nothing was stored. Go back and paste the key alone.",
+		})
+		return nil, false
+	}
+	values, parseErr := url.ParseQuery(string(body))
+	clear(body)
+	for _, v := range values {
+		if len(v) != 1 {
+			parseErr = errors.New("a name is there twice")
+		}
+	}
+	if err != nil || parseErr != nil {
+		s.message(w, http.StatusBadRequest, message{
+			Title: "Not understood", Tone: bad, Text: "The form did not arrive whole. Nothing was stored. Go back and send it again.",
+		})
+		return nil, false
+	}
+	return values, true
+}
+
+// connect hands the values over to the login.
+func (s *site) connect(ctx context.Context, w http.ResponseWriter, id, ticket string, values url.Values) {
+	secret := authsome.NewSecret(ticket)
+	l, p, err := s.Logins.Login(ctx, id, secret)
+	if err != nil {
+		s.failed(w, id, err)
+		return
+	}
+	if l.Status.Final() {
+		s.over(w, l, p)
 		return
 	}
 	fields := map[string]authsome.Secret{}
-	shown := map[string]string{}
+	public := map[string]string{}
 	for _, f := range p.Key.Fields {
-		v := strings.TrimSpace(r.PostForm.Get("field_" + f.Name))
-		fields[f.Name] = authsome.NewSecret(v)
+		value := strings.TrimSpace(values.Get(fieldPrefix + f.Name))
+		fields[f.Name] = authsome.NewSecret(value)
 		if f.Public {
-			shown[f.Name] = v
+			public[f.Name] = value
 		}
 	}
-	done, err := s.Logins.Submit(r.Context(), id, ticket, fields)
+	_, err = s.Logins.Submit(ctx, id, secret, fields)
+	if err == nil {
+		seeOther(w, id)
+		return
+	}
+	// Was the value refused, or has the login ended meanwhile?
+	l, p, again := s.Logins.Login(ctx, id, secret)
+	var refused *authsome.Error
 	switch {
-	case err == nil:
-		s.ended(w, r, done, p)
-	case authsome.CodeOf(err) == authsome.Invalid:
-		s.show(w, r, http.StatusUnprocessableEntity, l, p, shown, err)
-	case authsome.CodeOf(err) == authsome.AuthFailed || authsome.CodeOf(err) == authsome.ConnectionNotFound:
-		s.gone(w, r, err)
+	case again != nil:
+		s.failed(w, id, again)
+	case l.Status.Final():
+		s.over(w, l, p)
+	case errors.As(err, &refused) && refused.Code == authsome.Invalid:
+		s.form(w, http.StatusUnprocessableEntity, l, p, formToken(ticket, id), public, refused)
 	default:
-		s.Logger.Error("finish a login", "login", id, "err", err)
-		s.fail(w, r, http.StatusInternalServerError, "Not stored", "The key could not be stored: "+err.Error()+".", authsome.HintOf(err))
+		s.failed(w, id, err)
 	}
 }
 
-func (s *site) cancel(w http.ResponseWriter, r *http.Request) {
-	ticket, ok := s.parse(w, r)
-	if !ok {
+// form answers with the form of a waiting login. After a refusal it has what
+// was typed into public fields, and says what was wrong next to the field.
+func (s *site) form(w http.ResponseWriter, status int, l *authsome.Login, p *authsome.Provider, token string, public map[string]string, refused *authsome.Error) {
+	if l.Flow != authsome.FlowAPIKey || len(p.Key.Fields) == 0 {
+		s.message(w, http.StatusConflict, message{
+			Title: displayName(p) + " takes no key here", Tone: bad,
+			Text: "This login is not finished by a form. The terminal says what it waits for.", Command: "authsome inspect " + p.Name,
+		})
 		return
 	}
-	if err := s.Logins.CancelLogin(r.Context(), r.PathValue("id"), ticket); err != nil {
-		s.gone(w, r, err)
-		return
+	f := form{
+		Title: "Connect " + displayName(p), Provider: displayName(p), Name: p.Name, Custom: p.Source == authsome.Custom,
+		Connection: clean(l.Connection, 64), Replaces: l.Replaced, Private: l.AllowPrivate,
+		Hosts: hostsOf(p), Path: pathOf(l.ID), Token: token, Closes: l.ExpiresAt.Local().Format("15:04"),
 	}
-	s.page(w, r, http.StatusOK, "message.html", message{Title: "Cancelled", Text: "Nothing was stored. You can close this tab."})
-}
-
-// show renders the form, or how the login ended.
-func (s *site) show(w http.ResponseWriter, r *http.Request, status int, l *authsome.Login, p *authsome.Provider, shown map[string]string, problem error) {
-	if l.Status.Final() {
-		s.ended(w, r, l, p)
-		return
+	if len(f.Hosts) > maxHosts {
+		f.Hosts, f.More = f.Hosts[:maxHosts], len(f.Hosts)-maxHosts
 	}
-	base := "/auth/sessions/" + url.PathEscape(l.ID)
-	c, err := r.Cookie(cookieName(l.ID))
-	if err != nil {
-		s.gone(w, r, err)
-		return
+	f.DocsURL, f.DocsHost = docsOf(p)
+	focus := 0
+	for i, k := range p.Key.Fields {
+		line := field{
+			ID: fmt.Sprintf("field-%d", i), Input: fieldPrefix + k.Name, Label: clean(k.Label, 60),
+			Hint: clean(k.Hint, 300), Public: k.Public,
+		}
+		if line.Label == "" {
+			line.Label = clean(k.Name, 60)
+		}
+		if k.Public {
+			line.Value = public[k.Name]
+		}
+		if refused != nil && (refused.Field == k.Name || len(p.Key.Fields) == 1) {
+			line.Problem, focus = sentence(refused.Message, p.Name), i
+			if line.Hint == "" {
+				line.Hint = clean(refused.Hint, 300)
+			}
+		}
+		f.Fields = append(f.Fields, line)
 	}
-	page := formPage{
-		Provider: p.DisplayName, Connection: l.Connection, DocsURL: p.DocsURL,
-		Action: base + "/input", Cancel: base + "/cancel", Token: token(c.Value),
-	}
-	for _, rt := range p.Routes {
-		if len(page.Hosts) == 0 || page.Hosts[len(page.Hosts)-1] != rt.Host {
-			page.Hosts = append(page.Hosts, rt.Host)
+	f.Fields[focus].Focus = true
+	if refused != nil {
+		f.Title = "Try again: " + f.Title
+		if f.Fields[focus].Problem == "" {
+			f.Problem, f.Hint = sentence(refused.Message, p.Name), clean(refused.Hint, 300)
 		}
 	}
-	for _, f := range p.Key.Fields {
-		page.Fields = append(page.Fields, formField{Name: f.Name, Label: f.Label, Hint: f.Hint, Public: f.Public, Value: shown[f.Name]})
-	}
-	if len(page.Fields) > 0 {
-		page.Fields[0].Focus = true
-	}
-	if problem != nil {
-		page.Error, page.Hint = sentence(problem.Error()), authsome.HintOf(problem)
-	}
-	s.page(w, r, status, "form.html", page)
+	// Under no-referrer a browser sends "Origin: null" with the form, which one
+	// without Sec-Fetch-Site could not be told by from a stranger's. The URL of
+	// this page holds no ticket any more.
+	w.Header().Set("Referrer-Policy", "same-origin")
+	s.page(w, status, "form.html", f)
 }
 
-// sentence makes one of an error's message: "log in to x: the key is empty"
-// becomes "The key is empty."
-func sentence(message string) string {
-	if _, after, ok := strings.Cut(message, ": "); ok {
-		message = after
+// account names what was connected: "GitHub (work)".
+func account(l *authsome.Login, p *authsome.Provider) string {
+	if l.Connection == authsome.DefaultConnection {
+		return displayName(p)
 	}
-	if message == "" {
-		return ""
-	}
-	return strings.ToUpper(message[:1]) + message[1:] + "."
+	return displayName(p) + " (" + clean(l.Connection, 64) + ")"
 }
 
-// ended says how a login ended.
-func (s *site) ended(w http.ResponseWriter, r *http.Request, l *authsome.Login, p *authsome.Provider) {
-	again := "authsome login " + l.Provider
-	if l.Connection != authsome.DefaultConnection {
-		again += " --connection " + l.Connection
+// connected says that the login of this browser succeeded, and what to do now.
+func (s *site) connected(w http.ResponseWriter, l *authsome.Login, p *authsome.Provider) {
+	m := message{
+		Title: account(l, p) + " is connected", Tone: good,
+		Text:    "You can close this tab. Programs that you start with authsome can use it now, and never see the key:",
+		Command: "authsome run -- codex",
 	}
-	who := p.DisplayName
+	switch {
+	case len(p.Routes) == 0:
+		m.Text = "You can close this tab. No host is known for this service, so its key is not put on requests. To give it to a program:"
+		m.Command = "authsome export " + l.Provider
+	case !l.Default:
+		m.Command = fmt.Sprintf("authsome run --connection %s=%s -- codex", l.Provider, l.Connection)
+		m.Then = fmt.Sprintf("Without --connection, programs get the default connection of %s.", displayName(p))
+	}
+	s.message(w, http.StatusOK, m)
+}
+
+// over says how a login ended that cannot be finished any more.
+func (s *site) over(w http.ResponseWriter, l *authsome.Login, p *authsome.Provider) {
+	m := message{Tone: bad, Command: "authsome login " + l.Provider}
 	if l.Connection != authsome.DefaultConnection {
-		who += " (" + l.Connection + ")"
+		m.Command += " --connection " + l.Connection
+	}
+	if l.Force {
+		m.Command += " --force"
 	}
 	switch l.Status {
 	case authsome.LoginCompleted:
-		s.page(w, r, http.StatusOK, "message.html", message{
-			Good: true, Title: who + " is connected",
-			Text: "You can close this tab. An agent can use it without ever seeing the key:", Next: "authsome run -- codex",
-		})
+		m.Title, m.Tone, m.Command = "This login is already finished", "", "authsome list"
+		m.Text = account(l, p) + " is connected. You can close this tab. To see all connections:"
 	case authsome.LoginCancelled:
-		s.fail(w, r, http.StatusGone, "Cancelled", "This login was cancelled. Nothing was stored.", again)
+		m.Title, m.Tone = "This login was cancelled", ""
+		m.Text = "Nothing was stored. You can close this tab. To start again:"
+	case authsome.LoginExpired:
+		m.Title = "This login took too long"
+		m.Text = "Nobody finished it in time, so it is over and nothing was stored. To start again:"
 	default:
-		s.fail(w, r, http.StatusGone, "Too late", "This login's time is over. Nothing was stored.", again)
+		m.Title = "This login failed"
+		m.Text = "Nothing was stored. To start again:"
+		if l.Err != nil {
+			m.Text = sentence(l.Err.Message, l.Provider) + " " + m.Text
+		}
 	}
+	s.message(w, http.StatusGone, m)
 }
 
-// gone answers for a login that the ticket does not open.
-func (s *site) gone(w http.ResponseWriter, r *http.Request, err error) {
-	if authsome.CodeOf(err) == authsome.AuthFailed {
-		s.fail(w, r, http.StatusGone, "Already over", "This login is over. Nothing was changed.", "authsome list")
-		return
+func (s *site) unknownLogin(w http.ResponseWriter) {
+	s.message(w, http.StatusNotFound, message{
+		Title: "This login is not known", Tone: bad,
+		Text:    "It ended long ago, or the link is incomplete. Nothing was stored. Start it again in a terminal:",
+		Command: "authsome login PROVIDER",
+	})
+}
+
+// failed answers for an error of the broker's. Its text is for the log: it may
+// name files or the database.
+func (s *site) failed(w http.ResponseWriter, id string, err error) {
+	switch authsome.CodeOf(err) {
+	case authsome.ConnectionNotFound:
+		s.unknownLogin(w)
+	case authsome.ProviderNotFound:
+		s.message(w, http.StatusGone, message{
+			Title: "This service was removed", Tone: bad,
+			Text:    "Its definition was removed while the login was waiting. Nothing was stored. To see what there is:",
+			Command: "authsome list",
+		})
+	default:
+		s.Logger.Error("serve a login's form", "login", id, "code", authsome.CodeOf(err), "err", err)
+		s.message(w, http.StatusInternalServerError, message{
+			Title: "Something went wrong", Tone: bad,
+			Text:    "The login was not finished, and nothing was stored. This says what is wrong on this machine:",
+			Command: "authsome doctor",
+		})
 	}
-	s.fail(w, r, http.StatusNotFound, "Unknown login", "This login is not known, or is over.", "authsome login PROVIDER")
 }

@@ -1,0 +1,42 @@
+# The two commands of the README are `make demo` and `make test`.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X github.com/authsome/authsome.Version=$(VERSION)
+
+.PHONY: build demo test install-test-tools lint bench fuzz clean
+
+# One static binary, without cgo.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/authsome ./cmd/authsome
+
+# Needs Go, make and git only.
+demo: build
+	cd test && $(GO) run ./demo ../bin/authsome
+
+# Installs what is missing, then runs every test.
+test: install-test-tools
+	$(GO) test -timeout 10m ./...
+	cd test && $(GO) test -timeout 15m ./...
+
+install-test-tools:
+	./test/install.sh
+
+lint:
+	$(GO) vet ./...
+	cd test && $(GO) vet ./...
+	@out="$$(cd tools && $(GO) tool gofumpt -l ..)"; if [ -n "$$out" ]; then echo "not formatted by gofumpt:"; echo "$$out"; exit 1; fi
+	$(GO) build -o bin/staticcheck -modfile tools/go.mod honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	cd test && ../bin/staticcheck ./...
+
+# Every fuzz target for a moment; FUZZTIME=1h for longer.
+FUZZTIME ?= 5s
+fuzz:
+	./test/fuzz.sh $(FUZZTIME)
+
+bench: build
+	cd test && $(GO) run ./bench ../bin/authsome
+
+clean:
+	rm -rf bin

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs what the tests run against, where it is missing: Debian packages, and
+# npm packages in test/npm. Quick when nothing is missing. On a system without
+# apt-get it says what is missing; the tests that need it are then skipped.
+set -eu
+cd "$(dirname "$0")"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+missing=
+need() { # need PACKAGE CONDITION...
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+python_has() { /usr/bin/python3 -c "import $1"; }
+postgres() { ls /usr/lib/postgresql/*/bin/initdb; }
+
+need git have git
+need curl have curl
+need wget have wget
+need gh have gh
+need python3 test -x /usr/bin/python3
+need python3-requests python_has requests
+need python3-httpx python_has httpx
+need openssl have openssl
+need gnutls-bin have certtool
+need chromium have chromium
+need postgresql postgres
+have node || missing="$missing nodejs"
+have npm || missing="$missing npm"
+
+if [ -n "$missing" ]; then
+	if have apt-get; then
+		as_root=
+		if [ "$(id -u)" != 0 ]; then
+			have sudo || { echo "missing packages, and no sudo to install them:$missing" >&2; exit 1; }
+			as_root=sudo
+		fi
+		echo "installing:$missing"
+		$as_root apt-get update -qq
+		# shellcheck disable=SC2086
+		$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+	else
+		echo "missing, and this is no Debian-like system, so their tests are skipped:$missing" >&2
+	fi
+fi
+
+if have npm && ! cmp -s npm/package-lock.json npm/node_modules/.installed; then
+	echo "installing the npm packages of test/npm"
+	(cd npm && npm ci --no-audit --no-fund --loglevel=error)
+	cp npm/package-lock.json npm/node_modules/.installed
+fi

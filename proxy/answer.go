@@ -31,6 +31,10 @@ func (x *exchange) deliver(res *http.Response) {
 			h.Add("Trailer", name)
 		}
 	}
+	if announced && x.r.ProtoMajor == 1 {
+		// HTTP/1.1 has trailers on chunked answers only; HTTP/2 on all.
+		delete(h, "Content-Length")
+	}
 	x.w.WriteHeader(res.StatusCode)
 
 	readErr, writeErr := x.stream(res)

@@ -37,7 +37,7 @@ type childBody struct {
 // newBody wraps a request's body; keep says that a challenge may follow. It
 // returns nil when the request has none.
 func newBody(r *http.Request, keep bool) *childBody {
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.ContentLength == 0 { // also over HTTP/2, where Body is never NoBody
 		return nil
 	}
 	b := &childBody{src: r.Body, request: r, keeping: keep}

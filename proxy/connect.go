@@ -48,9 +48,9 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 		}
 	}()
 	for wait := headTime; ; wait = idleTime {
+		limited.N = maxHeader
 		req := first
 		if first = nil; req == nil {
-			limited.N = maxHeader
 			_ = c.Conn.SetReadDeadline(time.Now().Add(wait))
 			start, err := br.Peek(len("CONNECT "))
 			if err != nil {

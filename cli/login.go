@@ -77,21 +77,27 @@ one is replaced, and becomes the default.`,
 			}
 			if o.stdin && term.IsTerminal(int(a.Stdin.Fd())) {
 				return usage(cmd, "--stdin reads the key from a file or a pipe, and this is a terminal, which would show it").
-					WithHint("leave --stdin out: %s %s", cmd.CommandPath(), "PROVIDER")
+					WithHint("leave --stdin out, and you are asked: %s PROVIDER", cmd.CommandPath())
 			}
 			return a.login(ctx, o)
 		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var unknown *pflag.NotExistError
-		if errors.As(err, &unknown) && slices.Contains([]string{"key", "api-key", "apikey", "token", "secret", "password"}, unknown.GetSpecifiedName()) {
-			return keyAsArgument(cmd, "%s has no flag --%s", cmd.CommandPath(), unknown.GetSpecifiedName())
+		if !errors.As(err, &unknown) {
+			return flagError(cmd, err)
+		}
+		switch name := unknown.GetSpecifiedName(); {
+		case unknown.GetSpecifiedShortnames() != "" || !harmless(name):
+			return keyAsArgument(cmd, "%s has no such flag", cmd.CommandPath())
+		case slices.Contains([]string{"key", "api-key", "apikey", "token", "secret", "password"}, name):
+			return keyAsArgument(cmd, "%s has no flag --%s", cmd.CommandPath(), name)
 		}
 		return flagError(cmd, err)
 	})
 	f := cmd.Flags()
 	a.connectionFlag(cmd, &o.connection, `what to call this account (default "default")`)
-	f.StringVar(&o.flow, "flow", "", "how to log in (default: the provider's own; `authsome inspect` lists them)")
+	f.StringVar(&o.flow, "flow", "", "`NAME` of the way to log in (default: the first that inspect lists)")
 	f.StringSliceVar(&o.scopes, "scopes", nil, "what to ask for, separated by commas")
 	f.StringVar(&o.baseURL, "base-url", "", "address of a service that you host yourself")
 	f.BoolVar(&o.force, "force", false, "replace an existing connection and make it the default")

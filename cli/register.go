@@ -18,6 +18,7 @@ import (
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 const (
@@ -201,21 +202,23 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 		text, err := bufio.NewReader(io.LimitReader(a.Stdin, 256)).ReadString('\n')
 		got <- answer{text, err}
 	}()
+	var in answer
 	select {
 	case <-ctx.Done():
-		_, _ = fmt.Fprintln(a.Stderr)
-		return false, authsome.E(authsome.Cancelled, "cancelled")
-	case in := <-got:
-		if in.err != nil && in.text == "" {
-			_, _ = fmt.Fprintln(a.Stderr)
-			return false, authsome.E(authsome.Cancelled, "nobody answered the question").WithHint("pass --yes to go on without it")
-		}
-		switch strings.ToLower(strings.TrimSpace(in.text)) {
-		case "y", "yes":
-			return true, nil
-		}
-		return false, nil
+		in.err = ctx.Err()
+	case in = <-got:
 	}
+	if in.err != nil || !term.IsTerminal(int(a.Stdin.Fd())) {
+		_, _ = fmt.Fprintln(a.Stderr) // which a person's own Enter would have done
+	}
+	switch {
+	case ctx.Err() != nil:
+		return false, authsome.E(authsome.Cancelled, "cancelled")
+	case in.err != nil && in.text == "":
+		return false, authsome.E(authsome.Cancelled, "nobody answered the question").WithHint("pass --yes to go on without it")
+	}
+	answered := strings.ToLower(strings.TrimSpace(in.text))
+	return answered == "y" || answered == "yes", nil
 }
 
 // unreachable looks whether a new definition's hosts answer at all, which shows

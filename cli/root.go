@@ -40,6 +40,7 @@ accounts and never holds a key.`,
 		},
 	}
 	root.SetFlagErrorFunc(flagError)
+	root.SuggestionsMinimumDistance = 2
 	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	f := root.PersistentFlags()
 	f.BoolVar(&a.opt.json, "json", a.opt.json, "print one JSON document, errors too")
@@ -66,7 +67,7 @@ accounts and never holds a key.`,
 			root.AddCommand(c)
 		}
 	}
-	add(work, newLoginCmd(a), newListCmd(a))
+	add(work, newLoginCmd(a), newRunCmd(a), newListCmd(a))
 	add(manage,
 		newGetCmd(a), newInspectCmd(a), newSetDefaultCmd(a), newLogoutCmd(a),
 		newRevokeCmd(a), newRemoveCmd(a), newRegisterCmd(a), newExportCmd(a))
@@ -90,6 +91,7 @@ func newGroup(use, short string, sub ...*cobra.Command) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(sub...)
 	return cmd
 }

@@ -9,10 +9,11 @@ import (
 
 func newVersionCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  arguments(),
-		RunE:  func(*cobra.Command, []string) error { return printVersion(a) },
+		Use:     "version",
+		Short:   "Print the version",
+		Example: `  authsome version`,
+		Args:    arguments(),
+		RunE:    func(*cobra.Command, []string) error { return printVersion(a) },
 	}
 }
 

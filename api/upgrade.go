@@ -38,9 +38,7 @@ func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixC
 	if err := req.Write(conn); err != nil {
 		return fail(err)
 	}
-	// Read byte by byte: what follows the head belongs to the new protocol, and
-	// a buffer would swallow it.
-	br := bufio.NewReaderSize(&oneByteReader{conn}, 16)
+	br := bufio.NewReaderSize(conn, 1<<10)
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		return fail(err)
@@ -49,22 +47,16 @@ func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixC
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxLine))
 		return fail(failure(resp.StatusCode, body))
 	}
+	// In both protocols this side speaks first, so nothing may have come yet
+	// that the buffer could have swallowed.
+	if br.Buffered() > 0 {
+		return fail(errors.New("its answer to an upgrade is followed by something else"))
+	}
 	if !stop() {
 		return fail(ctx.Err())
 	}
 	_ = conn.SetDeadline(time.Time{})
 	return conn, nil
-}
-
-// oneByteReader hands out one byte at a time, so that a bufio.Reader on it
-// never holds more than has been asked for.
-type oneByteReader struct{ r io.Reader }
-
-func (o *oneByteReader) Read(p []byte) (int, error) {
-	if len(p) > 1 {
-		p = p[:1]
-	}
-	return o.r.Read(p)
 }
 
 // Upgrade answers a request for one of the protocols of this package with 101

@@ -18,7 +18,7 @@ func (d *Daemon) grant(w http.ResponseWriter, r *http.Request, id authsome.Ident
 			WithHint("a run inside a run uses the outer one's")
 	}
 	if !d.runs.begin() {
-		return authsome.E(authsome.DaemonUnavailable, "start a run: the daemon is stopping")
+		return errStopping
 	}
 	defer d.runs.work.Done()
 	conn, err := api.Upgrade(w, r, api.GrantProtocol)
@@ -67,8 +67,8 @@ func (d *Daemon) openGrant(id authsome.Identity, conn *net.UnixConn) (_ *run, _ 
 	if err != nil {
 		return nil, api.GrantInfo{}, nil, err
 	}
-	if !d.runs.add(x) {
-		return nil, api.GrantInfo{}, nil, authsome.E(authsome.Forbidden, "start a run: another process holds this grant, or the daemon is stopping")
+	if err := d.runs.add(x); err != nil {
+		return nil, api.GrantInfo{}, nil, err
 	}
 	info := d.grantInfo(x)
 	info.Secret = secret.Reveal()

@@ -87,20 +87,25 @@ func (r *runs) get(grantID string) *run {
 	return r.byGrant[grantID]
 }
 
-// add makes a run known; false when the daemon is stopping or the grant has a
-// living run already.
-func (r *runs) add(x *run) bool {
+// errStopping sends a run to the next daemon; any other refusal would end it.
+var errStopping = authsome.E(authsome.DaemonUnavailable, "start a run: the daemon is stopping")
+
+// add makes a run known, unless its grant has a living run already.
+func (r *runs) add(x *run) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.byGrant[x.grant.ID] != nil {
-		return false
+	switch {
+	case r.closed:
+		return errStopping
+	case r.byGrant[x.grant.ID] != nil:
+		return authsome.E(authsome.Forbidden, "start a run: another process holds this grant")
 	}
 	r.byGrant[x.grant.ID] = x
 	if x.pid > 0 {
 		r.byPID[x.pid] = x
 		delete(r.sleeping, x.pid)
 	}
-	return true
+	return nil
 }
 
 func (r *runs) remove(x *run) {

@@ -77,7 +77,7 @@ func TestHostileDefinitions(t *testing.T) {
 	l := b.begin(p, "default")
 	l.Err = authsome.E(authsome.AuthFailed, "%s", evil)
 	page, cookie, token := b.open(l)
-	refused := b.send(l, cookie, token, "field.form_token", evil, "field."+tags, "canary", "field.action", "cancel")
+	refused := b.send(l, cookie, token, "field.form_token", tags, "field."+tags, "canary", "field.action", "cancel")
 	b.untouched(l)
 	for _, a := range []answer{page, refused} {
 		found := checkMarkup(t, a.body)

@@ -227,9 +227,13 @@ const (
 	authorityKind = "ca"
 	authorityName = "root"
 	// renewAuthority is how long before its end a root is replaced, at the next
-	// start: never under a run, whose child trusts the old one.
+	// start.
 	renewAuthority = 30 * 24 * time.Hour
 )
+
+func authorityBinding(version int64) authsome.Binding {
+	return authsome.Binding{Kind: authorityKind, Vault: authsome.LocalVault, Name: authorityName, Version: version}
+}
 
 // openAuthority opens the stored root, or makes one. One that does not open is
 // an error: a new one would leave every running child without trust.
@@ -238,9 +242,8 @@ func (d *Daemon) openAuthority(ctx context.Context) (*ca.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	binding := authsome.Binding{Kind: authorityKind, Vault: authsome.LocalVault, Name: authorityName, Version: version}
 	if sealed != nil {
-		plain, err := d.vault.Unseal(binding, sealed)
+		plain, err := d.vault.Unseal(authorityBinding(version), sealed)
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +256,16 @@ func (d *Daemon) openAuthority(ctx context.Context) (*ca.Authority, error) {
 		if err != nil {
 			return nil, authsome.E(authsome.VaultFailed, "open the certificate authority: %w", err)
 		}
-		if time.Until(a.Expires()) > renewAuthority {
+		left := time.Until(a.Expires())
+		if left > renewAuthority {
+			return a, nil
+		}
+		// The children of living runs trust the old one only.
+		grants, err := d.store.Grants(ctx, authsome.LocalVault)
+		if err != nil {
+			return nil, err
+		}
+		if left > 0 && len(grants) > 0 {
 			return a, nil
 		}
 		d.log.Info("the certificate authority is replaced before it expires", "expires", a.Expires())
@@ -262,22 +274,26 @@ func (d *Daemon) openAuthority(ctx context.Context) (*ca.Authority, error) {
 	if err != nil {
 		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
 	}
+	return a, d.saveAuthority(ctx, a, version+1)
+}
+
+// saveAuthority seals and stores a root.
+func (d *Daemon) saveAuthority(ctx context.Context, a *ca.Authority, version int64) (err error) {
 	s := sealedAuthority{Version: 1}
 	if s.Cert, s.Key, err = a.Marshal(); err != nil {
-		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
+		return authsome.E(authsome.Internal, "make a certificate authority: %w", err)
 	}
 	plain, err := json.Marshal(s)
 	if err != nil {
-		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
+		return authsome.E(authsome.Internal, "make a certificate authority: %w", err)
 	}
-	binding.Version = version + 1
-	sealed, err = d.vault.Seal(binding, plain)
+	sealed, err := d.vault.Seal(authorityBinding(version), plain)
 	clear(plain)
 	clear(s.Key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return a, d.store.SaveItem(ctx, authsome.LocalVault, authorityKind, authorityName, sealed, binding.Version)
+	return d.store.SaveItem(ctx, authsome.LocalVault, authorityKind, authorityName, sealed, version)
 }
 
 // upstream says how services are reached: through the proxy that the daemon's

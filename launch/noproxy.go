@@ -55,15 +55,10 @@ func coversAny(entry string, hosts []string) bool {
 			return err == nil && network.Contains(addr.Unmap())
 		})
 	}
-	if i := strings.IndexAny(entry, "/?#"); i >= 0 {
-		entry = entry[:i]
-	}
-	if i := strings.LastIndexByte(entry, '@'); i >= 0 {
-		entry = entry[i+1:]
-	}
+	entry, _, _ = strings.Cut(entry, "/")
 	entry = hostOf(entry)
 	suffix := strings.Trim(strings.TrimLeft(entry, "*."), ".")
-	if suffix == "" {
+	if suffix == "" || strings.Contains(suffix, "@") { // no host; who knows what a client makes of it
 		return true
 	}
 	return slices.ContainsFunc(hosts, func(h string) bool {
@@ -103,8 +98,10 @@ func matchesTail(pattern, host string) bool {
 // hostOf takes the port and the brackets off an authority.
 func hostOf(s string) string {
 	if rest, ok := strings.CutPrefix(s, "["); ok {
-		host, _, _ := strings.Cut(rest, "]")
-		return host
+		if host, port, ok := strings.Cut(rest, "]"); ok && (port == "" || port[0] == ':') {
+			return host
+		}
+		return s
 	}
 	if host, port, ok := strings.Cut(s, ":"); ok && !strings.Contains(port, ":") {
 		return host

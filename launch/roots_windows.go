@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"encoding/base64"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -34,7 +33,7 @@ func addSystemStore(set *pemSet) error {
 		}
 		der := unsafe.Slice(cert.EncodedCert, cert.Length)
 		if isSequence(der) {
-			set.add(der, base64.StdEncoding.AppendEncode(nil, der))
+			set.add(der, nil)
 		}
 	}
 }

@@ -32,6 +32,7 @@ type DefinitionRow struct {
 // progress, a grant.
 type SealedRow struct {
 	ID        string
+	User      string // whose it is; empty when it is the vault's
 	Version   int64
 	ExpiresAt int64 // Unix seconds; 0 means never
 	Sealed    []byte

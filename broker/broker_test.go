@@ -221,6 +221,13 @@ func TestLoginRefusals(t *testing.T) {
 	for _, name := range []string{"../x", "a b", "-x", strings.Repeat("x", 65), "a\n"} {
 		wantCode(t, begin(authsome.LoginRequest{Provider: "openai", Connection: name}), authsome.Invalid)
 	}
+	// A key that was pasted where a name belongs is not repeated.
+	wantCode(t, begin(authsome.LoginRequest{Provider: openaiKey}), authsome.ProviderNotFound)
+	_, _, err = w.Connection(me, githubKey, workKey)
+	wantCode(t, err, authsome.ProviderNotFound)
+	w.login("github", "", githubKey, false)
+	_, _, err = w.Connection(me, "github", workKey)
+	wantCode(t, err, authsome.ConnectionNotFound)
 	wantCode(t, begin(authsome.LoginRequest{Provider: "openai", Flow: "device_code"}), authsome.Invalid)
 	wantCode(t, begin(authsome.LoginRequest{Provider: "openai", Timeout: -time.Second}), authsome.Invalid)
 	wantCode(t, begin(authsome.LoginRequest{Provider: "openai", Timeout: 25 * time.Hour}), authsome.Invalid)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/authsome/authsome"
@@ -51,7 +52,7 @@ func (b *Broker) provider(name string) (*authsome.Provider, error) {
 	if p, ok := b.Catalog.Get(name); ok {
 		return p, nil
 	}
-	e := authsome.E(authsome.ProviderNotFound, "there is no provider %q", clip(name))
+	e := authsome.E(authsome.ProviderNotFound, "there is no provider %s", quote(name))
 	if near := b.Catalog.Nearest(name); len(near) > 0 {
 		return nil, e.WithHint("did you mean %s? `authsome list` shows all", strings.Join(near, ", "))
 	}
@@ -95,8 +96,8 @@ func (h *holdings) find(provider, name string) (*held, error) {
 	if x := a.byName[name]; x != nil {
 		return x, nil
 	}
-	return nil, authsome.E(authsome.ConnectionNotFound, "%s has no connection %q, only %s",
-		provider, clip(name), strings.Join(a.names(), ", ")).
+	return nil, authsome.E(authsome.ConnectionNotFound, "%s has no connection %s, only %s",
+		provider, quote(name), strings.Join(a.names(), ", ")).
 		WithHint("authsome login %s --connection NAME", provider)
 }
 
@@ -324,6 +325,15 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 		out.Notes = append(out.Notes, "the definition of "+p+" comes with authsome and stays")
 	}
 	return out, b.publish(ownerOf(id), h)
+}
+
+// quote repeats a name in an error if it can be no key: people paste keys where
+// a name belongs, and errors end up in logs. Keys are longer than names.
+func quote(name string) string {
+	if len(name) > 20 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "of that name"
+	}
+	return strconv.Quote(name)
 }
 
 // clip keeps a name from outside short in an error.

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/authsome/authsome/test/internet"
@@ -145,6 +146,15 @@ func (w *World) KillDaemon() {
 	if w.daemon != nil {
 		_ = w.daemon.Process.Kill()
 	}
+}
+
+// DumpDaemon has the daemon print where each of its goroutines is, and die of
+// it: for a test that hangs.
+func (w *World) DumpDaemon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = w.daemon.Process.Signal(syscall.SIGQUIT)
+	time.Sleep(time.Second)
 }
 
 // Close ends everything and deletes it.

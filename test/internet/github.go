@@ -1,8 +1,10 @@
 package internet
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"os"
@@ -140,8 +142,15 @@ func (n *Internet) githubGit() http.Handler {
 		}
 		r2 := r.Clone(r.Context())
 		r2.URL.Path = "/" + name + ".git/" + tail
-		// CGI hands the body's length on; a chunked one has none.
 		r2.Header.Del("Authorization")
+		if len(r2.TransferEncoding) > 0 || r2.ContentLength < 0 {
+			// CGI hands the body's length on, so a chunked one is gathered.
+			body, err := io.ReadAll(io.LimitReader(r.Body, 256<<20))
+			if err != nil {
+				return
+			}
+			r2.TransferEncoding, r2.ContentLength, r2.Body = nil, int64(len(body)), io.NopCloser(bytes.NewReader(body))
+		}
 		h.ServeHTTP(w, r2)
 	})
 }

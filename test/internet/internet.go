@@ -69,6 +69,7 @@ type Internet struct {
 	requests []Request
 	dialled  []string // hosts of CONNECT requests, unknown ones too
 	watch    func(Request)
+	quiet    bool
 }
 
 // Start makes an internet. dir is where it keeps its git repositories.
@@ -125,6 +126,13 @@ func (n *Internet) Close() {
 // before the first request.
 func (n *Internet) Watch(f func(Request)) { n.watch = f }
 
+// Quiet stops the recording, for measurements.
+func (n *Internet) Quiet() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.quiet, n.requests = true, nil
+}
+
 // Requests are those that arrived at host so far, "" for all hosts.
 func (n *Internet) Requests(host string) []Request {
 	n.mu.Lock()
@@ -174,6 +182,15 @@ func (n *Internet) serve(w http.ResponseWriter, r *http.Request) {
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		host = r.Host
+	}
+	n.mu.Lock()
+	quiet := n.quiet
+	n.mu.Unlock()
+	if quiet {
+		if h := n.handler(host); h != nil {
+			h.ServeHTTP(w, r)
+			return
+		}
 	}
 	rec := Request{
 		Time: time.Now(), Host: host, Method: r.Method, Path: r.URL.RequestURI(), Proto: r.Proto, Header: r.Header.Clone(),

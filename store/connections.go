@@ -4,84 +4,126 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
+	"time"
 
 	"github.com/authsome/authsome"
 )
 
-// Connections reads all of one identity's, the sealed part included.
+// info is the part of a connection that is shown without opening it, as JSON in
+// the column of that name. Provider, name, version and default have columns of
+// their own. The broker trusts what is sealed and not this.
+type info struct {
+	Version    int               `json:"v"` // 1
+	AuthType   authsome.AuthType `json:"auth_type"`
+	Flow       authsome.Flow     `json:"flow"`
+	Status     authsome.Status   `json:"status"`
+	Scopes     []string          `json:"scopes,omitempty"`
+	BaseURL    string            `json:"base_url,omitempty"`
+	Account    authsome.Account  `json:"account,omitzero"`
+	Hosts      []string          `json:"hosts,omitempty"`
+	ObtainedAt time.Time         `json:"obtained_at,omitzero"`
+	ExpiresAt  time.Time         `json:"expires_at,omitzero"`
+	CreatedAt  time.Time         `json:"created_at,omitzero"`
+	UpdatedAt  time.Time         `json:"updated_at,omitzero"`
+}
+
+// infoVersion is the newest form of info.
+const infoVersion = 1
+
+func encodeInfo(c authsome.Connection) ([]byte, error) {
+	return json.Marshal(info{
+		Version: infoVersion, AuthType: c.AuthType, Flow: c.Flow, Status: c.Status, Scopes: c.Scopes,
+		BaseURL: c.BaseURL, Account: c.Account, Hosts: c.Hosts, ObtainedAt: c.ObtainedAt.UTC(),
+		ExpiresAt: c.ExpiresAt.UTC(), CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
+	})
+}
+
+func decodeInfo(data []byte, c *authsome.Connection) error {
+	var i info
+	if err := json.Unmarshal(data, &i); err != nil {
+		return err
+	}
+	if i.Version != infoVersion {
+		return fmt.Errorf("its form is %d, the only one known here is %d", i.Version, infoVersion)
+	}
+	c.AuthType, c.Flow, c.Status, c.Scopes = i.AuthType, i.Flow, i.Status, i.Scopes
+	c.BaseURL, c.Account, c.Hosts = i.BaseURL, i.Account, i.Hosts
+	c.ObtainedAt, c.ExpiresAt, c.CreatedAt, c.UpdatedAt = i.ObtainedAt, i.ExpiresAt, i.CreatedAt, i.UpdatedAt
+	return nil
+}
+
+// Connections reads all of one identity's, the sealed part included, by
+// provider and name.
 func (s *Store) Connections(ctx context.Context, vault, user string) ([]authsome.ConnectionRow, error) {
-	rows, err := s.db.QueryContext(ctx, `
-		SELECT c.info, c.sealed, c.version, CASE WHEN d.name IS NULL THEN 0 ELSE 1 END
+	var out []authsome.ConnectionRow
+	err := s.each(ctx, "read the connections", `
+		SELECT c.provider, c.name, c.version, c.info, c.sealed, CASE WHEN d.name IS NULL THEN 0 ELSE 1 END
 		FROM connections c
 		LEFT JOIN defaults d ON d.vault = c.vault AND d.identity = c.identity AND d.provider = c.provider AND d.name = c.name
 		WHERE c.vault = $1 AND c.identity = $2
-		ORDER BY c.provider, c.name`, vault, user)
-	if err != nil {
-		return nil, s.fail("read the connections", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []authsome.ConnectionRow
-	for rows.Next() {
+		ORDER BY c.provider, c.name`, []any{vault, user}, func(rows *sql.Rows) error {
 		r := authsome.ConnectionRow{Vault: vault, User: user}
+		c := &r.Connection
 		var info []byte
 		var isDefault int
-		var version int64
-		if err := rows.Scan(&info, &r.Sealed, &version, &isDefault); err != nil {
-			return nil, s.fail("read the connections", err)
+		if err := rows.Scan(&c.Provider, &c.Name, &c.Version, &info, &r.Sealed, &isDefault); err != nil {
+			return err
 		}
-		if err := json.Unmarshal(info, &r.Connection); err != nil {
-			return nil, s.fail("read the connections", err)
+		if err := decodeInfo(info, c); err != nil {
+			return damagedRow(fmt.Sprintf("the connection %s (%s)", c.Provider, c.Name), err)
 		}
-		r.Connection.Version, r.Connection.IsDefault = version, isDefault == 1
+		c.IsDefault = isDefault == 1
 		out = append(out, r)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, s.fail("read the connections", err)
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
 
 // SaveConnection inserts a connection (Version 1) or replaces one whose stored
 // version is one less; anything else is a conflict and changes nothing.
 func (s *Store) SaveConnection(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, ev authsome.Event) error {
-	return s.write(ctx, "store a connection", []authsome.Event{ev}, func(tx *sql.Tx) error {
+	return s.write(ctx, "store a connection", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error {
 		return saveConnection(ctx, tx, row, makeDefault)
 	})
 }
 
 // FinishLogin stores a connection and the login that made it.
 func (s *Store) FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, ev authsome.Event) error {
-	return s.write(ctx, "store a login", []authsome.Event{ev}, func(tx *sql.Tx) error {
+	return s.write(ctx, "store a login", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error {
 		if err := saveConnection(ctx, tx, row, makeDefault); err != nil {
 			return err
 		}
-		return saveSealed(ctx, tx, row.Vault, kindLogin, login)
+		return logins.save(ctx, tx, row.Vault, login)
 	})
 }
 
 func saveConnection(ctx context.Context, tx *sql.Tx, row authsome.ConnectionRow, makeDefault bool) error {
 	c := row.Connection
-	info, err := json.Marshal(c)
+	info, err := encodeInfo(c)
 	if err != nil {
 		return err
 	}
 	var res sql.Result
 	if c.Version == 1 {
 		res, err = tx.ExecContext(ctx, `
-			INSERT INTO connections (vault, identity, provider, name, version, created_at, updated_at, info, sealed)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
-			row.Vault, row.User, c.Provider, c.Name, c.Version, unix(c.CreatedAt), unix(c.UpdatedAt), info, row.Sealed)
+			INSERT INTO connections (vault, identity, provider, name, version, info, sealed)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (vault, identity, provider, name) DO NOTHING`,
+			row.Vault, row.User, c.Provider, c.Name, c.Version, info, row.Sealed)
 	} else {
 		res, err = tx.ExecContext(ctx, `
-			UPDATE connections SET version = $5, updated_at = $6, info = $7, sealed = $8
-			WHERE vault = $1 AND identity = $2 AND provider = $3 AND name = $4 AND version = $5 - 1`,
-			row.Vault, row.User, c.Provider, c.Name, c.Version, unix(c.UpdatedAt), info, row.Sealed)
+			UPDATE connections SET version = $5, info = $6, sealed = $7
+			WHERE vault = $1 AND identity = $2 AND provider = $3 AND name = $4 AND version = $8`,
+			row.Vault, row.User, c.Provider, c.Name, c.Version, info, row.Sealed, c.Version-1)
 	}
 	if err != nil {
 		return err
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return authsome.E(authsome.StoreFailed, "store the connection %s (%s): it was changed meanwhile", c.Provider, c.Name).
+	if n, err := res.RowsAffected(); err != nil {
+		return err
+	} else if n != 1 {
+		return authsome.E(authsome.StoreFailed, "store the connection %s (%s): it was changed or deleted meanwhile", c.Provider, c.Name).
 			WithHint("run the command again")
 	}
 	if makeDefault {
@@ -91,10 +133,12 @@ func saveConnection(ctx context.Context, tx *sql.Tx, row authsome.ConnectionRow,
 }
 
 // DeleteConnections deletes connections of one provider and makes newDefault
-// its default; "" leaves it without one.
+// its default; "" leaves it without one. A connection that is not there is
+// fine, but newDefault must be.
 func (s *Store) DeleteConnections(ctx context.Context, vault, user, provider string, names []string, newDefault string, ev ...authsome.Event) error {
-	return s.write(ctx, "delete a connection", ev, func(tx *sql.Tx) error {
+	return s.write(ctx, "delete a connection", ev, func(ctx context.Context, tx *sql.Tx) error {
 		for _, name := range names {
+			// The default goes with it (ON DELETE CASCADE).
 			if _, err := tx.ExecContext(ctx, `DELETE FROM connections WHERE vault = $1 AND identity = $2 AND provider = $3 AND name = $4`,
 				vault, user, provider, name); err != nil {
 				return err
@@ -108,55 +152,28 @@ func (s *Store) DeleteConnections(ctx context.Context, vault, user, provider str
 	})
 }
 
-// SetDefault makes a connection its provider's default.
+// SetDefault makes a connection its provider's default. One that is not there
+// is an error of the code ConnectionNotFound.
 func (s *Store) SetDefault(ctx context.Context, vault, user, provider, name string, ev authsome.Event) error {
-	return s.write(ctx, "set a default", []authsome.Event{ev}, func(tx *sql.Tx) error {
+	return s.write(ctx, "set a default", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error {
 		return setDefault(ctx, tx, vault, user, provider, name)
 	})
 }
 
 func setDefault(ctx context.Context, tx *sql.Tx, vault, user, provider, name string) error {
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO defaults (vault, identity, provider, name) VALUES ($1, $2, $3, $4)
+	res, err := tx.ExecContext(ctx, `
+		INSERT INTO defaults (vault, identity, provider, name)
+		SELECT vault, identity, provider, name FROM connections
+		WHERE vault = $1 AND identity = $2 AND provider = $3 AND name = $4
 		ON CONFLICT (vault, identity, provider) DO UPDATE SET name = excluded.name`, vault, user, provider, name)
-	return err
-}
-
-// Definitions reads the registered provider definitions.
-func (s *Store) Definitions(ctx context.Context, vault string) ([]authsome.DefinitionRow, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT name, definition FROM definitions WHERE vault = $1 ORDER BY name`, vault)
 	if err != nil {
-		return nil, s.fail("read the definitions", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []authsome.DefinitionRow
-	for rows.Next() {
-		d := authsome.DefinitionRow{Vault: vault}
-		if err := rows.Scan(&d.Name, &d.Definition); err != nil {
-			return nil, s.fail("read the definitions", err)
-		}
-		out = append(out, d)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, s.fail("read the definitions", err)
-	}
-	return out, nil
-}
-
-// SaveDefinition inserts or replaces a definition.
-func (s *Store) SaveDefinition(ctx context.Context, row authsome.DefinitionRow, ev authsome.Event) error {
-	return s.write(ctx, "store a definition", []authsome.Event{ev}, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO definitions (vault, name, definition) VALUES ($1, $2, $3)
-			ON CONFLICT (vault, name) DO UPDATE SET definition = excluded.definition`, row.Vault, row.Name, row.Definition)
 		return err
-	})
-}
-
-// DeleteDefinition deletes a definition; one that is not there is fine.
-func (s *Store) DeleteDefinition(ctx context.Context, vault, name string, ev authsome.Event) error {
-	return s.write(ctx, "delete a definition", []authsome.Event{ev}, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM definitions WHERE vault = $1 AND name = $2`, vault, name)
+	}
+	if n, err := res.RowsAffected(); err != nil {
 		return err
-	})
+	} else if n != 1 {
+		return authsome.E(authsome.ConnectionNotFound, "make %s the default of %s: there is no such connection", name, provider).
+			WithHint("authsome list")
+	}
+	return nil
 }

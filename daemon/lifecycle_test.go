@@ -455,8 +455,10 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	patience := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	defer patience.Stop()
 	err = cmd.Wait()
-	if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() {
+	if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGTERM {
 		t.Errorf("it ended with %v, not by the signal", err)
 	}
 }

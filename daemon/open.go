@@ -68,6 +68,9 @@ type Daemon struct {
 	endWork  context.CancelFunc
 	stopping context.Context
 	stopNow  context.CancelFunc
+	// onStop is called before anything is shut down; nil does nothing. It gives
+	// signals their own effect back, so that the next one ends the process.
+	onStop func()
 }
 
 // open takes the home and brings up every part, in the order in which they

@@ -26,7 +26,6 @@ const sweepEvery = time.Minute
 func Serve(ctx context.Context, c Config) error {
 	ctx, restore := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer restore()
-	context.AfterFunc(ctx, restore)
 	// A reader of stderr that is gone must not end the daemon (os/signal,
 	// "SIGPIPE").
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -35,6 +34,7 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	defer d.close()
+	d.onStop = restore
 	err = d.serve(ctx)
 	if err != nil {
 		d.log.Error("serve", "err", err, "cause", causeOf(err))
@@ -71,6 +71,9 @@ func (d *Daemon) serve(ctx context.Context) error {
 	g.Go(func() error { d.sweep(); return nil })
 
 	<-d.stopping.Done()
+	if d.onStop != nil {
+		d.onStop()
+	}
 	d.shutdown(apiSrv, webSrv)
 	return g.Wait()
 }

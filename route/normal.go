@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -34,8 +35,12 @@ func Host(s string) (string, error) {
 		}
 		return a.Unmap().String(), nil
 	}
-	if plain(s) {
+	// Punycode is checked by the profile.
+	if plain(s) && !strings.Contains(s, "xn--") {
 		return dotless(s)
+	}
+	if !utf8.ValidString(s) {
+		return "", errors.New("it is not valid UTF-8")
 	}
 	for _, r := range s {
 		if r <= ' ' || r == 0x7f || strings.ContainsRune(`/\:@?#%[]<>^|"'{}`+"`", r) {
@@ -43,7 +48,8 @@ func Host(s string) (string, error) {
 		}
 	}
 	ascii, err := hostProfile.ToASCII(s)
-	if err != nil {
+	// What does not map to itself the second time is not normal yet.
+	if again, err2 := hostProfile.ToASCII(ascii); err != nil || err2 != nil || again != ascii {
 		return "", errors.New("it is no internationalised name (IDNA)")
 	}
 	if !plain(ascii) {
@@ -61,8 +67,7 @@ func plain(s string) bool {
 			return false
 		}
 	}
-	// Punycode is checked by the profile.
-	return !strings.Contains(s, "xn--")
+	return true
 }
 
 // dotless takes the trailing dot off and checks the labels.

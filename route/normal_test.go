@@ -1,0 +1,119 @@
+package route
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestHost(t *testing.T) {
+	tests := []struct{ in, want string }{ // want "" is a refusal
+		{"api.github.com", "api.github.com"},
+		{"API.GITHUB.COM", "api.github.com"},
+		{"api.github.com.", "api.github.com"},
+		{"under_score.example.com", "under_score.example.com"},
+		{"münchen.example", "xn--mnchen-3ya.example"},
+		{"MÜNCHEN.example", "xn--mnchen-3ya.example"},
+		{"xn--mnchen-3ya.example", "xn--mnchen-3ya.example"},
+		{"ｇｉｔｈｕｂ.com", "github.com"},      // full-width letters are mapped
+		{"github。com", "github.com"},      // ideographic full stop
+		{"gіthub.com", "xn--gthub-n2e.com"}, // Cyrillic і is another host
+		{"127.0.0.1", "127.0.0.1"},
+		{"[::1]", "::1"},
+		{"::1", "::1"},
+		{"[2001:DB8:0:0::1]", "2001:db8::1"},
+		{"::ffff:127.0.0.1", "127.0.0.1"},
+		{"localhost", "localhost"},
+
+		{"", ""}, {".", ""}, {"a..b", ""}, {".a", ""}, {"a b", ""}, {"a\x00b", ""}, {"a\nb", ""},
+		{"user@host", ""}, {"host:443", ""}, {"host/path", ""}, {"host\\x", ""}, {"host?x", ""}, {"host#x", ""}, {"ho%73t", ""},
+		{"0x7f.1", ""}, {"0x7f000001", ""}, {"017700000001", ""}, {"127.1", ""}, {"2130706433", ""}, {"127.0.0.1.", ""}, {"1.2.3.4.5", ""},
+		{"[::1", ""}, {"[127.0.0.1]", ""}, {"fe80::1%eth0", ""}, {"[fe80::1%25eth0]", ""},
+		{strings.Repeat("a", 64) + ".com", ""}, {strings.Repeat("a.", 130) + "com", ""},
+		{"xn--", ""}, {"a\u200db.com", ""},
+	}
+	for _, tt := range tests {
+		got, err := Host(tt.in)
+		if (err != nil) != (tt.want == "") || got != tt.want {
+			t.Errorf("Host(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
+		}
+	}
+}
+
+func TestPath(t *testing.T) {
+	tests := []struct{ in, want string }{ // want "" is a refusal
+		{"", "/"}, {"/", "/"}, {"/v1/models", "/v1/models"},
+		{"/a/./b", "/a/b"}, {"/a/../b", "/b"}, {"/../../x", "/x"}, {"/a/b/..", "/a/"}, {"/a/.", "/a/"},
+		{"/public/%2e%2e/admin", "/admin"}, {"/public/%2E./admin", "/admin"}, {"/public/.%2e", "/"},
+		{"/%61%62", "/ab"}, {"/a%2fb", "/a%2Fb"},
+		// GitLab's project ids hold a slash.
+		{"/api/v4/projects/group%2Fproject/issues", "/api/v4/projects/group%2Fproject/issues"},
+		{"/a//b", "/a//b"}, {"/a/;v=1/b", "/a/;v=1/b"}, {"/caf\xc3\xa9", "/caf%C3%A9"}, {"/a%20b", "/a%20b"}, {`/a"b`, "/a%22b"},
+		{"/...", "/..."}, {"/.git/x", "/.git/x"}, {"/a..b/c", "/a..b/c"},
+
+		{"x", ""}, {"*", ""}, {"/a%", ""}, {"/a%2", ""}, {"/a%zz", ""}, {"/a b", ""}, {"/a\x00", ""}, {"/a%00", ""}, {"/a%0d%0aX:1", ""},
+		{`/a\..\b`, ""}, {"/a%5c..%5cb", ""}, {"/a?x", ""}, {"/a#x", ""},
+		{"/public/..%2fadmin", ""}, {"/public/x%2f..%2fadmin", ""}, {"/public/%252e%252e/admin", ""}, {"/public/..;x=1/admin", ""},
+		{"/public/%2e%2e%3bx/admin", ""}, {"/%25252525252e", ""},
+	}
+	for _, tt := range tests {
+		got, err := Path(tt.in)
+		if (err != nil) != (tt.want == "") || got != tt.want {
+			t.Errorf("Path(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
+		}
+	}
+}
+
+func FuzzHost(f *testing.F) {
+	for _, s := range []string{"api.github.com", "API.GITHUB.COM.", "münchen.example", "[::1]", "0x7f.1", "127.1", "xn--a", "a_b.c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := Host(s)
+		if err != nil {
+			return
+		}
+		again, err := Host(h)
+		if err != nil || again != h {
+			t.Fatalf("Host(%q) = %q, but Host of that is %q, %v", s, h, again, err)
+		}
+		if strings.ToLower(h) != h || strings.HasSuffix(h, ".") || strings.ContainsAny(h, "/@?#%[]\\ \t\r\n\x00") {
+			t.Fatalf("Host(%q) = %q is not normal", s, h)
+		}
+		// What is no address here must be none to the URL parsers of others.
+		if _, err := netip.ParseAddr(h); err != nil && strings.Contains(h, ":") {
+			t.Fatalf("Host(%q) = %q has a colon and is no address", s, h)
+		}
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{"/v1/models", "/a/../b", "/%2e%2e/x", "/..%2fx", "/a%252e", "/;x/..;y", "//", "/%2F"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := Path(s)
+		if err != nil {
+			return
+		}
+		again, err := Path(p)
+		if err != nil || again != p {
+			t.Fatalf("Path(%q) = %q, but Path of that is %q, %v", s, p, again, err)
+		}
+		// No server that decodes once, or twice, finds a dot segment.
+		for range 3 {
+			for seg := range strings.SplitSeq(strings.ReplaceAll(p, `\`, "/"), "/") {
+				seg, _, _ = strings.Cut(seg, ";")
+				if seg == ".." {
+					t.Fatalf("Path(%q) hides a dot segment", s)
+				}
+			}
+			next, err := url.PathUnescape(p)
+			if err != nil {
+				return
+			}
+			p = next
+		}
+	})
+}

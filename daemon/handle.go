@@ -383,6 +383,10 @@ func (d *Daemon) events(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	defer cancel()
+	// Who asks wants to see what was done a moment ago, too.
+	if err := d.spool.drain(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		// Asked for first, so that no event comes between the look and the wait.
 		appended := d.store.Appended()

@@ -525,8 +525,24 @@ func same(path string, data []byte) bool {
 	if err != nil || !fi.Mode().IsRegular() || !privateFile(fi) || fi.Size() != int64(len(data)) {
 		return false
 	}
-	got, err := os.ReadFile(path)
-	return err == nil && bytes.Equal(got, data)
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	// In pieces: memory that is touched for the first time costs more than the
+	// comparison.
+	piece := make([]byte, min(len(data)+1, 32<<10))
+	for {
+		n, err := f.Read(piece)
+		if n > len(data) || !bytes.Equal(piece[:n], data[:n]) {
+			return false
+		}
+		data = data[n:]
+		if err != nil {
+			return errors.Is(err, io.EOF) && len(data) == 0
+		}
+	}
 }
 
 // replaceFile puts a file in place whole, whoever reads the old one.

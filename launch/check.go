@@ -93,18 +93,38 @@ func Check(ctx context.Context, proxy Proxy, trust *Trust, ca []byte) error {
 	return nil
 }
 
-// trustedRoot is our root as the child's bundle on disk has it.
+// trustedRoot is our root as the child's bundle on disk has it: at its end,
+// unless the person's own roots held it already.
 func trustedRoot(trust *Trust, ca []byte) (*x509.CertPool, error) {
 	var root pemSet
 	root.addPEM(ca)
-	data, err := os.ReadFile(trust.Bundle())
-	if err != nil || root.count == 0 || !bytes.Contains(data, root.text.Bytes()) {
-		return nil, authsome.E(authsome.NotReady, "check the way out: %s lacks this installation's root certificate", trust.Bundle()).
-			WithHint("authsome doctor")
+	text := root.text.Bytes()
+	if len(text) == 0 || !endsIn(trust.Bundle(), text) {
+		data, err := os.ReadFile(trust.Bundle())
+		if err != nil || len(text) == 0 || !bytes.Contains(data, text) {
+			return nil, authsome.E(authsome.NotReady, "check the way out: %s lacks this installation's root certificate", trust.Bundle()).
+				WithHint("authsome doctor")
+		}
 	}
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(root.text.Bytes())
+	pool.AppendCertsFromPEM(text)
 	return pool, nil
+}
+
+// endsIn reports whether a file ends in text.
+func endsIn(path string, text []byte) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	fi, err := f.Stat()
+	if err != nil || fi.Size() < int64(len(text)) {
+		return false
+	}
+	end := make([]byte, len(text))
+	_, err = f.ReadAt(end, fi.Size()-int64(len(text)))
+	return err == nil && bytes.Equal(end, text)
 }
 
 // distrust says why a certificate was not accepted; "" when that is not what

@@ -147,4 +147,9 @@ func TestCheckLooksIntoTheBundle(t *testing.T) {
 	if authsome.CodeOf(err) != authsome.NotReady || !strings.Contains(err.Error(), "lacks this installation's root") {
 		t.Errorf("got %v", err)
 	}
+	// Where the person's own file has it already, it does not stand at the end.
+	trust = write(t, GatherRoots([]string{"SSL_CERT_FILE=" + file(t, "both", ca, another)}, runtime.GOOS), t.TempDir(), ca)
+	if _, err := trustedRoot(trust, ca); err != nil {
+		t.Error(err)
+	}
 }

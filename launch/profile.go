@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"bytes"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/tailscale/hujson"
 )
@@ -67,8 +67,10 @@ type fileMatch struct {
 //go:embed profiles/*.jsonc
 var profileFiles embed.FS
 
-// profiles reads the embedded files, which a test has checked.
-var profiles = sync.OnceValues(func() ([]profile, error) {
+// profiles reads those of the embedded files, which a test has checked, whose
+// text has one of the words; "" stands for all. Most commands have no profile,
+// and reading one takes longer than all else that is done to an environment.
+func profiles(words ...string) ([]profile, error) {
 	entries, err := profileFiles.ReadDir("profiles")
 	if err != nil {
 		return nil, err
@@ -79,6 +81,9 @@ var profiles = sync.OnceValues(func() ([]profile, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(data, []byte(w)) }) {
+			continue
+		}
 		p, err := parseProfile(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name(), err)
@@ -86,7 +91,7 @@ var profiles = sync.OnceValues(func() ([]profile, error) {
 		out = append(out, p)
 	}
 	return out, nil
-})
+}
 
 func parseProfile(data []byte) (profile, error) {
 	var p profile
@@ -130,8 +135,15 @@ type Addition struct {
 // Profile finds the agent that a command starts, and plans what it needs. It
 // returns nil for a command without a profile.
 func Profile(argv []string, facts Facts) *Plan {
-	list, err := profiles()
-	if err != nil || len(argv) == 0 {
+	if len(argv) == 0 {
+		return nil
+	}
+	word := `"` + commandName(argv[0]) + `"`
+	if _, is := runners[commandName(argv[0])]; is || slices.Contains(interpreters, commandName(argv[0])) {
+		word = "" // the agent's name comes later
+	}
+	list, err := profiles(word)
+	if err != nil {
 		return nil
 	}
 	for i := range list {

@@ -273,7 +273,7 @@ func TestOlder(t *testing.T) {
 
 // Every file of profiles/ is what the code takes it for.
 func TestProfilesAreSound(t *testing.T) {
-	list, err := profiles()
+	list, err := profiles("")
 	if err != nil {
 		t.Fatal(err)
 	}

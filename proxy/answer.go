@@ -133,6 +133,9 @@ const maxInterim = 100
 type interim struct {
 	w   http.ResponseWriter
 	old bool // HTTP/1.0, which knows none
+	// unread is the body of an HTTP/2 request. Until some of it has come, the
+	// child may be waiting for a 100, and net/http sends none after another 1xx.
+	unread *childBody
 
 	mu    sync.Mutex
 	over  bool
@@ -147,7 +150,7 @@ func (i *interim) pass(status int, header textproto.MIMEHeader) error {
 	if i.count++; i.count > maxInterim {
 		return errAnswer
 	}
-	if status == http.StatusContinue || i.old || i.over {
+	if status == http.StatusContinue || i.old || i.over || !i.unread.begun() {
 		return nil
 	}
 	h := i.w.Header()

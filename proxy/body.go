@@ -152,3 +152,13 @@ func (b *childBody) state() (sent int64, err error) {
 	defer b.mu.Unlock()
 	return b.sent, b.err
 }
+
+// begun reports whether the child has sent anything of its body, or has none.
+func (b *childBody) begun() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent > 0 || b.ended
+}

@@ -281,6 +281,9 @@ func discard(res *http.Response) {
 // send makes the upstream request and waits for the header of its answer.
 func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response, error) {
 	in := &interim{w: x.w, old: !x.r.ProtoAtLeast(1, 1)}
+	if x.r.ProtoMajor > 1 {
+		in.unread = x.body
+	}
 	defer in.close()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: in.pass})
 	at := x.p.poolFor(x.grant, x.res)

@@ -54,8 +54,11 @@ func own(path string) (*flock.Flock, error) {
 }
 
 // disown gives the lock back. The file stays: whoever removes a lock's file
-// lets two others in.
+// lets two others in. A second call does nothing.
 func disown(lock *flock.Flock) error {
+	if !lock.Locked() {
+		return nil
+	}
 	_ = os.Truncate(lock.Path(), 0)
 	return lock.Unlock()
 }

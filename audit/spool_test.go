@@ -216,8 +216,8 @@ func TestMerge(t *testing.T) {
 // TestChain: changing, dropping, adding or reordering events changes every
 // later hash.
 func TestChain(t *testing.T) {
-	if !strings.HasPrefix(NewID(), "audit_") || NewID() == NewID() {
-		t.Error("NewID")
+	if a, b := NewID(), NewID(); !strings.HasPrefix(a, "audit_") || a == b {
+		t.Errorf("ids %s and %s", a, b)
 	}
 	sum := func(ids ...string) string {
 		var h []byte

@@ -269,10 +269,21 @@ func TestUpstreamTrouble(t *testing.T) {
 func TestSecretsStayInside(t *testing.T) {
 	w := connected(t)
 	for _, argv := range [][]string{
-		{"list"}, {"list", "--json"}, {"get", "openai"}, {"get", "github", "--connection", "work", "--json"}, {"inspect", "openai"},
-		{"whoami"}, {"doctor"}, {"log"}, {"log", "--json"}, {"get", "openai", "--field", "api_key"},
+		{"list"},
+		{"list", "--json"},
+		{"get", "openai"},
+		{"get", "github", "--connection", "work", "--json"},
+		{"inspect", "openai"},
+		{"whoami"},
+		{"doctor"},
+		{"log"},
+		{"log", "--json"},
+		{"get", "openai", "--field", "api_key"},
 		{"login", "openai", "--stdin", "--force", "--verbose"}, // refused: no key on standard input
-		{"login", openaiKey}, {"login", "openai", openaiKey}, {"get", openaiKey}, {"nonsense", workKey},
+		{"login", openaiKey},
+		{"login", "openai", openaiKey},
+		{"get", openaiKey},
+		{"nonsense", workKey},
 		{"run", "--verbose", "--explain", "--", "true"},
 		{"run", "--", "curl", "-sS", "https://api.openai.com/v1/models"},
 		{"run", "--", "curl", "-sS", "https://nowhere.example/"},

@@ -45,7 +45,7 @@ func checkField(p *authsome.Provider, f authsome.KeyField, given authsome.Secret
 	// The value is looked at here and nowhere else before it is sealed.
 	value := strings.TrimSpace(given.Reveal())
 	bad := func(why string) error {
-		e := authsome.E(authsome.Invalid, "log in to %s: the %s %s", p.Name, strings.ToLower(clip(f.Label)), why)
+		e := authsome.E(authsome.Invalid, "log in to %s: the %s %s", p.Name, clip(lowerFirst(f.Label)), why)
 		if f.Hint != "" {
 			e = e.WithHint("%s", f.Hint)
 		}
@@ -75,6 +75,15 @@ func checkField(p *authsome.Provider, f authsome.KeyField, given authsome.Secret
 		}
 	}
 	return authsome.NewSecret(value), nil
+}
+
+// lowerFirst fits a label into a sentence: "Auth token" becomes "auth token",
+// and "API key" stays.
+func lowerFirst(s string) string {
+	if len(s) > 1 && s[1] >= 'a' && s[1] <= 'z' {
+		return strings.ToLower(s[:1]) + s[1:]
+	}
+	return s
 }
 
 // clip keeps text from a definition or a request short in an error.

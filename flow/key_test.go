@@ -45,6 +45,9 @@ func TestKey(t *testing.T) {
 			if authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error = %v, want one of code Invalid with %q", err, tt.want)
 			}
+			if !strings.Contains(err.Error(), "the API key ") {
+				t.Errorf("error %q does not name the field", err)
+			}
 			if v := strings.TrimSpace(tt.value); v != "" && strings.Contains(err.Error()+authsome.HintOf(err), v) {
 				t.Error("the error quotes the value")
 			}

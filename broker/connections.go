@@ -52,7 +52,7 @@ func (b *Broker) provider(name string) (*authsome.Provider, error) {
 	if p, ok := b.Catalog.Get(name); ok {
 		return p, nil
 	}
-	e := authsome.E(authsome.ProviderNotFound, "there is no provider %s", quote(name))
+	e := authsome.E(authsome.ProviderNotFound, "there is no provider %s", quote(name, "of that name"))
 	if near := b.Catalog.Nearest(name); len(near) > 0 {
 		return nil, e.WithHint("did you mean %s? `authsome list` shows all", strings.Join(near, ", "))
 	}
@@ -97,7 +97,7 @@ func (h *holdings) find(provider, name string) (*held, error) {
 		return x, nil
 	}
 	return nil, authsome.E(authsome.ConnectionNotFound, "%s has no connection %s, only %s",
-		provider, quote(name), strings.Join(a.names(), ", ")).
+		provider, quote(name, "of that name"), strings.Join(a.names(), ", ")).
 		WithHint("authsome login %s --connection NAME", provider)
 }
 
@@ -327,11 +327,12 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 	return out, b.publish(ownerOf(id), h)
 }
 
-// quote repeats a name in an error if it can be no key: people paste keys where
-// a name belongs, and errors end up in logs. Keys are longer than names.
-func quote(name string) string {
+// quote repeats a name in an error if it can be no key, and gives other words
+// in its place otherwise: people paste keys where a name belongs, and errors end
+// up in logs. Keys are longer than names.
+func quote(name, instead string) string {
 	if len(name) > 20 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "of that name"
+		return instead
 	}
 	return strconv.Quote(name)
 }

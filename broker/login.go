@@ -59,7 +59,7 @@ func (b *Broker) Begin(ctx context.Context, id authsome.Identity, req authsome.L
 		req.Connection = authsome.DefaultConnection
 	}
 	if !connectionName.MatchString(req.Connection) {
-		return nil, nil, authsome.E(authsome.Invalid, "log in to %s: a connection %s cannot be", p.Name, quote(req.Connection)).
+		return nil, nil, authsome.E(authsome.Invalid, "log in to %s: %s is no name for a connection", p.Name, quote(req.Connection, "what was given")).
 			WithHint("use up to 64 letters, digits, dots, dashes, underscores or @, such as `--connection work`")
 	}
 	if req.Flow, err = chooseFlow(p, req.Flow); err != nil {
@@ -139,7 +139,7 @@ func chooseFlow(p *authsome.Provider, f authsome.Flow) (authsome.Flow, error) {
 		return p.Flows[0], nil
 	}
 	if !p.Accepts(f) {
-		return "", authsome.E(authsome.Invalid, "log in to %s: it has no flow %s, only %v", p.Name, quote(string(f)), p.Flows).
+		return "", authsome.E(authsome.Invalid, "log in to %s: it has no flow %s, only %v", p.Name, quote(string(f), "of that name"), p.Flows).
 			WithHint("authsome login %s --flow %s", p.Name, p.Flows[0])
 	}
 	return f, nil

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,10 +164,32 @@ func (w *World) Close() {
 	stop.Env = w.Environ()
 	_ = stop.Run()
 	w.KillDaemon()
+	// Codex leaves a background server of its own, and a run that was stopped
+	// in the middle may have left a daemon.
+	for _, p := range w.Processes() {
+		_ = syscall.Kill(p, syscall.SIGKILL)
+	}
 	if w.Internet != nil {
 		w.Internet.Close()
 	}
 	_ = os.RemoveAll(w.Dir)
+}
+
+// Processes are those that have this world's home, as /proc tells; where there
+// is none, none are found.
+func (w *World) Processes() []int {
+	var pids []int
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		env, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil || !bytes.Contains(append([]byte{0}, env...), []byte("\x00HOME="+w.Home()+"\x00")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Output is all that commands and daemons of this world have printed.

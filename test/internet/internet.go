@@ -177,6 +177,12 @@ func refuse(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, `{"error":"not here"}`, http.StatusForbidden)
 }
 
+// unknown answers for plain http to a host that does not exist, as a company's
+// proxy would.
+func unknown(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "no such host", http.StatusBadGateway)
+}
+
 // serve records a request and hands it to its host.
 func (n *Internet) serve(w http.ResponseWriter, r *http.Request) {
 	host, _, err := net.SplitHostPort(r.Host)
@@ -204,7 +210,7 @@ func (n *Internet) serve(w http.ResponseWriter, r *http.Request) {
 	n.mu.Unlock()
 	h := n.handler(host)
 	if h == nil {
-		h = http.NotFoundHandler()
+		h = http.HandlerFunc(unknown)
 	}
 	h.ServeHTTP(sw, r)
 	rec.Body, rec.Status = body.bytes(), sw.code()

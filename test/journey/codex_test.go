@@ -185,8 +185,6 @@ func TestCodexTUI(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	_ = plain.Process.Kill()
 	askTUI(t, w, codex, "after a plain one")
-	kill := exec.Command("pkill", "-f", w.Home())
-	_ = kill.Run()
 }
 
 // TestCodexSandbox has Codex run gh in its own shell: its default sandbox cuts

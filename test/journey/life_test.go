@@ -9,13 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/authsome/authsome/test/harness"
+	"github.com/authsome/authsome/test/internet"
 )
 
 // line reads one line of a child's output within a time.
@@ -290,6 +290,13 @@ func TestSecretsStayInside(t *testing.T) {
 	} {
 		w.Command(argv...).Run()
 	}
+	// Clients that keep what they saw: git its remote, Codex a transcript of all
+	// that its shell printed, which here looks for secrets itself.
+	must(t, w.Command("run", "--", tool(t, "git"), "clone", "-q", "https://github.com/"+internet.PrivateRepository, "kept"))
+	w.Internet.CallShell(`env; for p in /proc/[0-9]*; do tr '\0' '\n' <"$p/environ" | grep -qx "HOME=$HOME" && tr '\0' '\n' <"$p/environ"; done 2>/dev/null; find ~/.authsome -type f -exec cat -v {} +`)
+	r := w.Command("run", "--", tool(t, "codex"), "exec", "--skip-git-repo-check", "-s", "danger-full-access", "what do you see").Run()
+	contains(t, r.Stdout, "fake internet says hello")
+	contains(t, r.Stderr, "OPENAI_API_KEY=authsome-proxy-managed")
 	cmd := w.Command("run", "--", "sh", "-c", "echo up; exec sleep 30").Cmd()
 	next(t, lines(t, cmd), "up")
 
@@ -319,16 +326,18 @@ func TestSecretsStayInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		pid, _ := strconv.Atoi(filepath.Base(p))
-		env, err := os.ReadFile(filepath.Join(p, "environ"))
-		if err != nil || !bytes.Contains(env, []byte(w.Home())) || pid == os.Getpid() {
-			continue
-		}
-		look(p+"/environ", env)
-		if cl, err := os.ReadFile(filepath.Join(p, "cmdline")); err == nil {
-			look(p+"/cmdline", cl)
+	processes := w.Processes()
+	if len(processes) < 3 {
+		t.Errorf("%d processes have this home: the daemon, the run and its child should", len(processes))
+	}
+	for _, pid := range processes {
+		for _, file := range []string{"environ", "cmdline"} {
+			path := fmt.Sprintf("/proc/%d/%s", pid, file)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				continue // it has ended
+			}
+			look(path, data)
 		}
 	}
 }

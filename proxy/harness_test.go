@@ -271,20 +271,27 @@ func newInternet(t testing.TB) *internet {
 		for c := range n.open {
 			_ = c.Close()
 		}
+		n.open = nil
 	})
 	return n
 }
 
-func (n *internet) serve(c net.Conn) {
+// track has a connection closed at the end of the test; false when that is now.
+func (n *internet) track(c net.Conn) bool {
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.open == nil {
+		return false
+	}
 	n.open[c] = struct{}{}
-	n.mu.Unlock()
-	defer func() {
-		_ = c.Close()
-		n.mu.Lock()
-		delete(n.open, c)
-		n.mu.Unlock()
-	}()
+	return true
+}
+
+func (n *internet) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	if !n.track(c) {
+		return
+	}
 	br := bufio.NewReader(c)
 	req, err := http.ReadRequest(br)
 	if err != nil {
@@ -321,6 +328,9 @@ func (n *internet) serve(c net.Conn) {
 		return
 	}
 	defer func() { _ = up.Close() }()
+	if !n.track(up) {
+		return
+	}
 	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 	done := make(chan struct{})
 	go func() {

@@ -40,6 +40,9 @@ const (
 	idleTime = 10 * time.Minute
 	// maxHeader is the size limit of a header, in bytes.
 	maxHeader = 1 << 20
+	// unusedTime is how long Shutdown waits for the first request on a
+	// connection.
+	unusedTime = 200 * time.Millisecond
 	// settleTime is how long Shutdown waits, after closing everything, for the
 	// last handlers to return.
 	settleTime = 2 * time.Second
@@ -134,16 +137,24 @@ func New(c Config) *Proxy {
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return p.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if t, ok := c.(*tls.Conn); ok {
-				c = t.NetConn()
-			}
-			return context.WithValue(ctx, childKey{}, c)
+			return context.WithValue(ctx, childKey{}, childOf(c))
+		},
+		ConnState: func(c net.Conn, s http.ConnState) {
+			childOf(c).tunnel.unused.Store(s == http.StateNew)
 		},
 	}
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
 	p.idPrefix = hex.EncodeToString(b[:]) + "-"
 	return p
+}
+
+// childOf finds the child's connection under the TLS.
+func childOf(c net.Conn) *childConn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return c.(*childConn)
 }
 
 // childKey is the context key of a request's *childConn.
@@ -191,6 +202,16 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 // The error is ctx's when something had to be cut off.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.closing.Store(true)
+	// http.Server waits 5 s for connections that have carried no request yet;
+	// children open some ahead of time.
+	unused := time.AfterFunc(unusedTime, func() {
+		for _, t := range p.registry.all() {
+			if t.unused.Load() {
+				t.close()
+			}
+		}
+	})
+	defer unused.Stop()
 	err := p.server.Shutdown(ctx)
 	p.cancel()
 	_ = p.server.Close()

@@ -275,6 +275,7 @@ func TestEarlyAnswer(t *testing.T) {
 	if res.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("%s", res.Status)
 	}
+	_ = c.Close()
 }
 
 // TestUnusualBodies: a GET with a body, one that ends without a length, and an

@@ -34,6 +34,9 @@ type target struct {
 // all of them, so that any can be ended from outside.
 type tunnel struct {
 	conn net.Conn // the child's TCP connection
+	// unused is true between the hand-over to the http.Server and the first
+	// request.
+	unused atomic.Bool
 
 	mu     sync.Mutex
 	kind   kind

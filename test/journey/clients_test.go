@@ -84,7 +84,7 @@ func TestClients(t *testing.T) {
 		want string
 	}{
 		{"gh api user", []string{tool(t, "gh"), "api", "user"}, "octocat"},
-		{"curl h2", []string{tool(t, "curl"), "-sS", "--http2", models, "-H", "Authorization: Bearer authsome-proxy-managed"}, "gpt-5"},
+		{"curl h2", []string{tool(t, "curl"), "-fsS", "--http2", "-w", "by HTTP/%{http_version}", models, "-H", "Authorization: Bearer authsome-proxy-managed"}, "by HTTP/2"},
 		{"curl h1, no header of its own", []string{tool(t, "curl"), "-sS", "--http1.1", models}, "gpt-5"},
 		{"wget", []string{tool(t, "wget"), "-qO-", models}, "gpt-5"},
 		{"Python urllib", []string{python, "-c", "import urllib.request; print(urllib.request.urlopen('" + models + "').read().decode())"}, "gpt-5"},
@@ -92,8 +92,10 @@ func TestClients(t *testing.T) {
 		{"Python httpx", []string{python, "-c", "import httpx; print(httpx.get('" + models + "').text)"}, "gpt-5"},
 		{"Python with an embedded loop", []string{python, "-c", "import requests\ns = requests.Session()\nprint([s.get('" + models + "').status_code for _ in range(5)])"}, "[200, 200, 200, 200, 200]"},
 		{"Node fetch", js("fetch.mjs", "console.log(await (await fetch('"+models+"')).text())"), "gpt-5"},
+		{"Node http to itself", js("loop.mjs", "const http = require('http'); const s = http.createServer((q, r) => r.end('loop')).listen(0, '127.0.0.1', () => http.get({port: s.address().port, host: '127.0.0.1'}, r => { r.pipe(process.stdout); s.close() }))"), "loop"},
 		{"Node https", js("https.mjs", "const https = require('https'); https.get('"+models+"', r => r.pipe(process.stdout))"), "gpt-5"},
 		{"axios", js("axios.mjs", "console.log(JSON.stringify((await require('axios').get('"+models+"')).data))"), "gpt-5"},
+		{"axios on the system's Node", append([]string{installed(t, "node")}, js("axios.mjs", "console.log(JSON.stringify((await require('axios').get('"+models+"')).data))")[1:]...), "gpt-5"},
 		{"openai SDK", js("sdk.mjs", "const OpenAI = require('openai').default; const r = await new OpenAI().chat.completions.create({model:'gpt-5', messages:[{role:'user',content:'hi'}]}); console.log(r.choices[0].message.content)"), "fake internet says hello"},
 		{"openai SDK, streaming", js("sse.mjs", "const OpenAI = require('openai').default; for await (const c of await new OpenAI().chat.completions.create({model:'gpt-5', stream:true, messages:[]})) process.stdout.write(c.choices[0].delta.content ?? '')"), "fake internet says hello"},
 		{"Anthropic by bearer placeholder", []string{tool(t, "curl"), "-sS", "https://api.anthropic.com/v1/messages", "-H", "Authorization: Bearer authsome-proxy-managed", "-d", "{}"}, "fake internet says hello"},

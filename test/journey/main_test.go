@@ -93,6 +93,12 @@ func tool(t *testing.T, name string) string {
 			return path
 		}
 	}
+	return installed(t, name)
+}
+
+// installed finds a program by PATH alone.
+func installed(t *testing.T, name string) string {
+	t.Helper()
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return path
@@ -105,7 +111,7 @@ func tool(t *testing.T, name string) string {
 }
 
 // node is the Node that make test installs: one that can use a proxy by
-// variable, which Debian's and many others cannot.
+// variable, which the one that is installed often cannot.
 func node(t *testing.T) string {
 	t.Helper()
 	return tool(t, "node")

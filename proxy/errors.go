@@ -152,8 +152,13 @@ func (p *problem) write(w http.ResponseWriter) {
 // with it.
 func (p *problem) raw(close bool) []byte {
 	b := p.body()
+	return append([]byte(p.header(len(b), close)), b...)
+}
+
+// header is the part before the body.
+func (p *problem) header(length int, close bool) string {
 	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s: %s\r\n",
-		p.status(), http.StatusText(p.status()), len(b), errorHeader, p.Code)
+		p.status(), http.StatusText(p.status()), length, errorHeader, p.Code)
 	if p.Code == tokenRequired {
 		// git sends its credentials only after this challenge, and on the same
 		// connection (RFC 9110, section 11.7.1).
@@ -162,7 +167,7 @@ func (p *problem) raw(close bool) []byte {
 	if close {
 		head += "Connection: close\r\n"
 	}
-	return append([]byte(head+"\r\n"), b...)
+	return head + "\r\n"
 }
 
 const challengeBasic = `Basic realm="authsome"`

@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
+)
+
+func TestIsPrivate(t *testing.T) {
+	for _, s := range []string{
+		"127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
+		"100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "192.0.2.1", "198.18.0.1", "198.19.255.255", "203.0.113.9",
+		"224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+		"::", "::1", "fe80::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2001::1", "100::1",
+		"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "64:ff9b::a83f:8110",
+		"2002:7f00:1::", "2002:a00:1::1",
+	} {
+		if !isPrivate(netip.MustParseAddr(s)) {
+			t.Errorf("%s counts as public", s)
+		}
+	}
+	for _, s := range []string{
+		"8.8.8.8", "1.1.1.1", "140.82.121.4", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "192.169.0.1", "168.63.129.17", "223.255.255.255",
+		"2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1",
+	} {
+		if isPrivate(netip.MustParseAddr(s)) {
+			t.Errorf("%s counts as private", s)
+		}
+	}
+	if !isPrivate(netip.Addr{}) {
+		t.Error("no address counts as public")
+	}
+	for _, s := range []string{"", "8.8.8.8", "x:443", "[::1]:443", "127.0.0.1:443"} {
+		if publicOnly("tcp", s, nil) == nil {
+			t.Errorf("a dial to %q was let through", s)
+		}
+	}
+	if err := publicOnly("tcp", "8.8.8.8:443", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseAuthority(t *testing.T) {
+	for _, tt := range []struct {
+		in       string
+		fallback int
+		host     string
+		port     int
+	}{
+		{"api.openai.com:443", 0, "api.openai.com", 443},
+		{"API.OpenAI.com.:443", 0, "api.openai.com", 443},
+		{"api.openai.com", 443, "api.openai.com", 443},
+		{"[::1]:8443", 0, "::1", 8443},
+		{"[::1]", 443, "::1", 443},
+		{"[::ffff:10.0.0.1]:1", 0, "10.0.0.1", 1},
+		{"127.0.0.1:65535", 0, "127.0.0.1", 65535},
+		{"under_score.example:443", 0, "under_score.example", 443},
+	} {
+		host, port, err := parseAuthority(tt.in, tt.fallback)
+		if err != nil || host != tt.host || port != tt.port {
+			t.Errorf("%q: %q %d %v", tt.in, host, port, err)
+		}
+	}
+	for _, in := range []string{
+		"", ":", ":443", "a", "a:", "a:b", "a:0", "a:00000", "a:65536", "a:443x", "a: 443", "a:-1", "a:443:443", "::1:443", "[::1", "[::1]443", "[::1]:", "[1.2.3.4]:443",
+		"[a]:443", "[fe80::1%25lo]:443", "u@a:443", "a/b:443", "a b:443", "a\x00:443", "*.a.com:443", "127.1:443", "0x7f.1:443",
+	} {
+		if host, port, err := parseAuthority(in, 0); err == nil {
+			t.Errorf("%q was read as %q, %d", in, host, port)
+		}
+	}
+}
+
+func TestProxyToken(t *testing.T) {
+	header := func(values ...string) http.Header { return http.Header{"Proxy-Authorization": values} }
+	enc := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	for value, want := range map[string]string{
+		"Basic " + enc("authsome:tok"):                          "tok",
+		"basic  " + enc("anybody:tok"):                          "tok",
+		"BASIC\t" + enc(":tok"):                                 "tok",
+		"Basic " + enc("u:with:colon"):                          "with:colon",
+		"Basic " + strings.TrimRight(enc("authsome:tok1"), "="): "tok1",
+	} {
+		if got, ok := proxyToken(header(value)); !ok || got != want {
+			t.Errorf("%q: %q %v", value, got, ok)
+		}
+	}
+	for _, values := range [][]string{
+		nil, {""}, {"Basic"}, {"Basic "}, {"Basic " + enc("tok")}, {"Basic " + enc("u:")}, {"Bearer " + enc("u:tok")}, {"Basic %%%"},
+		{"Basic" + enc("u:tok")}, {"Basic " + enc("u:tok"), "Basic " + enc("u:tok")},
+	} {
+		if got, ok := proxyToken(header(values...)); ok {
+			t.Errorf("%q: %q", values, got)
+		}
+	}
+}
+
+func TestRepository(t *testing.T) {
+	for path, want := range map[string]string{
+		"/me/repo.git/info/refs":               "/me/repo",
+		"/me/repo/info/refs":                   "/me/repo",
+		"/me/repo.git/git-upload-pack":         "/me/repo",
+		"/me/repo.git/git-receive-pack":        "/me/repo",
+		"/me/repo.git/info/lfs/objects/batch":  "/me/repo",
+		"/me/repo.git/info/lfs":                "/me/repo",
+		"/group/sub/repo.git/info/refs":        "/group/sub/repo",
+		"/me/repo":                             "",
+		"/me/repo.git":                         "",
+		"/me/repo.git/info/lfsx":               "",
+		"/me/repo/git-upload-pack/x":           "",
+		"/":                                    "",
+		"":                                     "",
+		"/me/repo.git/info/lfs/locks/verify":   "/me/repo",
+		"/me/repo.git/objects/info/refs/other": "",
+	} {
+		if got := repository(path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestIsGRPC(t *testing.T) {
+	for value, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC; x=y": true,
+		"application/grpc-web": false, "application/grpc-web+proto": false, "application/json": false, "": false,
+	} {
+		if got := isGRPC(http.Header{"Content-Type": {value}}); got != want {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}
+
+// TestPump: whatever the sizes of the reads, what goes in comes out, and big
+// buffers are taken only while there is much to copy.
+func TestPump(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789abcdef!"), 20_000)
+	for name, r := range map[string]io.Reader{
+		"whole":      bytes.NewReader(data),
+		"halves":     iotest.HalfReader(bytes.NewReader(data)),
+		"bytes":      iotest.OneByteReader(bytes.NewReader(data)),
+		"with error": iotest.DataErrReader(bytes.NewReader(data)),
+	} {
+		var out bytes.Buffer
+		n, err := pump(&out, r)
+		if err != nil || n != int64(len(data)) || !bytes.Equal(out.Bytes(), data) {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+	}
+	if _, err := pump(io.Discard, iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("an error was lost: %v", err)
+	}
+	var b buffer
+	sizes := []struct{ last, want int }{
+		{0, smallBuffer}, {10, smallBuffer}, {smallBuffer, bigBuffer}, {bigBuffer, bigBuffer}, {smallBuffer, bigBuffer}, {10, smallBuffer}, {0, smallBuffer},
+	}
+	for i, s := range sizes {
+		if got := len(b.next(s.last)); got != s.want {
+			t.Errorf("step %d: a buffer of %d bytes, want %d", i, got, s.want)
+		}
+	}
+	b.release()
+}
+
+// TestEveryCodeHasAStatus, and every refusal of the broker a code.
+func TestEveryCodeHasAStatus(t *testing.T) {
+	for _, c := range brokerCodes {
+		if statuses[c] == 0 {
+			t.Errorf("%s has no status", c)
+		}
+	}
+	for c, s := range statuses {
+		if s < 400 || !strings.Contains((&problem{Code: c}).header(2, true), http.StatusText(s)) {
+			t.Errorf("%s: %d", c, s)
+		}
+	}
+	if p := fromBroker(io.EOF); p.Code != internal || strings.Contains(p.Message, "EOF") {
+		t.Errorf("a foreign error is shown: %+v", p)
+	}
+	if p := fromBroker(authsome.E(authsome.StoreFailed, "not recorded").WithHint("authsome doctor")); p.Code != internal || p.Fix != "authsome doctor" || p.status() != 500 {
+		t.Errorf("%+v", p)
+	}
+	e := authsome.E(authsome.Ambiguous, "a and b")
+	e.Provider = "a"
+	if p := fromBroker(e); p.Code != ambiguous || p.Provider != "a" || p.status() != 403 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// FuzzAuthority: what is accepted is a host in its one normal form and a port,
+// and reads the same when it is written out again.
+func FuzzAuthority(f *testing.F) {
+	for _, s := range []string{"api.openai.com:443", "[::1]:1", "a", "[::ffff:1.2.3.4]:80", "A.b.:65535", "münchen.example:443", "a:b:c", "[x]:1", "1.2.3.4:0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		host, port, err := parseAuthority(s, 0)
+		if err != nil {
+			return
+		}
+		if port < 1 || port > 65535 || host == "" || strings.ContainsAny(host, "/@ []\\*%\r\n\x00") {
+			t.Fatalf("%q was read as %q, %d", s, host, port)
+		}
+		if normal, err := route.Host(host); err != nil || normal != host {
+			t.Fatalf("%q: %q is not normal (%q, %v)", s, host, normal, err)
+		}
+		again, port2, err := parseAuthority(joinAuthority(host, port, 0), 0)
+		if err != nil || again != host || port2 != port {
+			t.Fatalf("%q: %q %d became %q %d, %v", s, host, port, again, port2, err)
+		}
+	})
+}
+
+// FuzzPlaceholder: a placeholder is found wherever it stands, and after it was
+// found and replaced nothing of it goes upstream; what the child says of its
+// connection never takes our header off.
+func FuzzPlaceholder(f *testing.F) {
+	f.Add("Authorization", "Bearer "+authsome.Placeholder, "authorization")
+	f.Add("X-Api-Key", authsome.Placeholder+".work", "close, x-api-key")
+	f.Add("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("x:"+authsome.Placeholder)), "")
+	f.Add("Cookie", "bAsIc =", ",,")
+	f.Fuzz(func(t *testing.T, name, value, connection string) {
+		for _, basic := range []string{value, "Basic " + base64.StdEncoding.EncodeToString([]byte(value)), "basic\t" + base64.RawStdEncoding.EncodeToString([]byte(value))} {
+			if strings.Contains(value, authsome.Placeholder) && !hasPlaceholder(basic) {
+				t.Fatalf("the placeholder in %q was not seen", basic)
+			}
+		}
+		child := http.Header{"Connection": {connection}}
+		child.Add(name, value)
+		removeHopByHop(child)
+		res := &authsome.Resolution{Verdict: authsome.Inject, Strip: []string{name}, Set: []authsome.SetHeader{{Name: "authorization", Value: authsome.NewSecret("Bearer real")}}}
+		out := onward(child, res, false, "")
+		if got := out["Authorization"]; len(got) != 1 || got[0] != "Bearer real" {
+			t.Fatalf("the credential is %q", got)
+		}
+		if where := misplaced(out); where != "" {
+			t.Fatalf("a placeholder is left in %q", where)
+		}
+		if strings.Contains(strings.Join(child["Authorization"], ""), "real") {
+			t.Fatal("the credential is in the child's own header")
+		}
+	})
+}

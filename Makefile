@@ -14,10 +14,10 @@ build:
 demo: build
 	cd test && $(GO) run ./demo ../bin/authsome
 
-# Installs what is missing, then runs every test.
+# Installs what is missing, then runs every test. TESTFLAGS=-v shows each.
 test: install-test-tools
-	$(GO) test -timeout 10m ./...
-	cd test && $(GO) test -timeout 15m ./...
+	$(GO) test $(TESTFLAGS) -timeout 10m ./...
+	cd test && $(GO) test $(TESTFLAGS) -timeout 15m ./...
 
 install-test-tools:
 	./test/install.sh
@@ -25,7 +25,8 @@ install-test-tools:
 lint:
 	$(GO) vet ./...
 	cd test && $(GO) vet ./...
-	@out="$$(cd tools && $(GO) tool gofumpt -l ..)"; if [ -n "$$out" ]; then echo "not formatted by gofumpt:"; echo "$$out"; exit 1; fi
+	@out="$$(cd tools && $(GO) tool gofumpt -l ..)" || exit 1; \
+	if [ -n "$$out" ]; then echo "not formatted by gofumpt:"; echo "$$out"; exit 1; fi
 	cd tools && $(GO) build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 	cd test && ../bin/staticcheck ./...
@@ -35,6 +36,7 @@ FUZZTIME ?= 5s
 fuzz:
 	./test/fuzz.sh $(FUZZTIME)
 
+# Prints the tables of docs/performance.md.
 bench: build
 	cd test && $(GO) run ./bench ../bin/authsome
 

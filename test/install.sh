@@ -25,6 +25,8 @@ need python3 test -x /usr/bin/python3
 need python3-requests python_has requests
 need python3-httpx python_has httpx
 need openssl have openssl
+need zsh have zsh
+need busybox have busybox
 need gnutls-bin have certtool
 need chromium have chromium
 need postgresql postgres
@@ -39,9 +41,9 @@ if [ -n "$missing" ]; then
 			as_root=sudo
 		fi
 		echo "installing:$missing"
-		$as_root apt-get update -qq
+		$as_root apt-get -o DPkg::Lock::Timeout=300 update -qq
 		# shellcheck disable=SC2086
-		$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+		$as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing >/dev/null
 	else
 		echo "missing, and this is no Debian-like system, so their tests are skipped:$missing" >&2
 	fi

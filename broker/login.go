@@ -46,7 +46,10 @@ type sealedLogin struct {
 	Ticket  string         `json:"ticket"`
 }
 
-var connectionName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@-]{0,63}$`)
+// connectionName is what a connection may be called, at most maxName bytes.
+var connectionName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@-]*$`)
+
+const maxName = 64
 
 // Begin starts a login. When the connection works already and Force is not
 // set, the answer is completed with Already set and nothing is stored.
@@ -58,7 +61,7 @@ func (b *Broker) Begin(ctx context.Context, id authsome.Identity, req authsome.L
 	if req.Connection == "" {
 		req.Connection = authsome.DefaultConnection
 	}
-	if !connectionName.MatchString(req.Connection) {
+	if len(req.Connection) > maxName || !connectionName.MatchString(req.Connection) {
 		return nil, nil, authsome.E(authsome.Invalid, "log in to %s: %s is no name for a connection", p.Name, quote(req.Connection, "what was given")).
 			WithHint("use up to 64 letters, digits, dots, dashes, underscores or @, such as `--connection work`")
 	}

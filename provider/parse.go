@@ -19,9 +19,19 @@ import (
 // others; its provider then cannot be logged in to yet, or only by key.
 var runnable = []authsome.Flow{authsome.FlowAPIKey}
 
-var name = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+var name = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]*$`)
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+var word = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Bounds are checked beside the expressions: counted repetitions would cost
+// every command a part of a millisecond at its start.
+const (
+	maxName     = 64
+	maxVariable = 128
+)
+
+// isVariable reports whether a shell could set a variable of that name.
+func isVariable(s string) bool { return len(s) <= maxVariable && word.MatchString(s) }
 
 // Parse reads a definition. What cannot be taken over safely, such as a host
 // pattern that would match strangers' hosts, is left out with a warning in the
@@ -39,7 +49,7 @@ func Parse(filename string, data []byte) (*authsome.Provider, error) {
 	switch {
 	case f.SchemaVersion != nil && *f.SchemaVersion != 1:
 		return nil, s.fail("/schema_version", "is %d; this version knows 1", *f.SchemaVersion)
-	case !name.MatchString(f.Name) || strings.Contains(f.Name, ".."):
+	case len(f.Name) > maxName || !name.MatchString(f.Name) || strings.Contains(f.Name, ".."):
 		return nil, s.fail("/name", "is %q: a name has letters, digits, dots, dashes and underscores, and begins with a letter or digit", clip(f.Name))
 	case p.DisplayName == "":
 		p.DisplayName = f.Name
@@ -117,7 +127,7 @@ func keyForm(f *file, s *source, p *authsome.Provider) error {
 	}
 	for i, e := range k.Fields {
 		at := fmt.Sprintf("/api_key/fields/%d", i)
-		if !variable.MatchString(e.Name) || slices.ContainsFunc(p.Key.Fields, func(f authsome.KeyField) bool { return f.Name == e.Name }) {
+		if !isVariable(e.Name) || slices.ContainsFunc(p.Key.Fields, func(f authsome.KeyField) bool { return f.Name == e.Name }) {
 			return s.fail(at+"/name", "is %q: it must be a word, and no other field's", clip(e.Name))
 		}
 		if e.Label == "" {
@@ -331,7 +341,7 @@ func exceptions(f *file, s *source, p *authsome.Provider) error {
 // under "env".
 func exports(f *file, s *source, p *authsome.Provider) error {
 	add := func(at, varName, field string) error {
-		if !variable.MatchString(varName) {
+		if !isVariable(varName) {
 			return s.fail(at, "names the variable %q, which no shell could set", clip(varName))
 		}
 		switch strings.ToUpper(varName) {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -18,201 +20,265 @@ import (
 
 // Spool takes the events of requests. Append is one write to an append-only
 // file, done before the credential leaves, so that nothing is lost when the
-// process is killed (a power cut may lose what the kernel had not written).
+// process is killed; a power cut may lose what the kernel had not written yet.
 // Drain moves what has gathered into the database, in batches.
 //
-// The file holds one JSON event a line. Drain first renames it, so that new
-// events go to a new file, and deletes it when the batch is committed. A
-// process that dies in between leaves a renamed file, which the next Drain
-// takes up; the database leaves out events that it has.
+// The file has one JSON event a line. Drain first gives it a number, so that new
+// events go to a new file, and removes it when all of it is committed. Numbered
+// files are drained oldest first.
 //
-//	requests.spool               being appended to
-//	requests.spool.000000000007  being drained
+//	audit.spool               being appended to
+//	audit.spool.000000000007  being drained
+//	audit.spool.damaged       lines that are no events
+//
+// A process that dies leaves its files to the next one. What was committed and
+// not removed comes again, and the database leaves out events that it has. A
+// line that a crash cut short stays a line of its own.
+//
+// One process has a spool open: the one that has the database open.
 type Spool struct {
 	path string
 
-	mu      sync.Mutex
-	file    *os.File
-	pending bool
-	next    int
+	mu     sync.Mutex
+	file   *os.File // nil when it could not be opened, and after Close
+	size   int64    // of file
+	torn   bool     // file may end within a line
+	next   int64    // number of the next file to be drained
+	closed bool
 
 	drain sync.Mutex
+	lines *bufio.Reader // of the file being drained
 }
 
-// OpenSpool opens or makes the spool, 0600.
-func OpenSpool(path string) (*Spool, error) {
-	s := &Spool{path: path}
-	old, err := s.renamed()
-	if err != nil {
-		return nil, fmt.Errorf("open the audit spool: %w", err)
-	}
-	for _, name := range old {
-		var n int
-		if _, err := fmt.Sscanf(strings.TrimPrefix(name, path+"."), "%d", &n); err == nil && n >= s.next {
-			s.next = n + 1
-		}
-	}
-	if err := s.openFile(); err != nil {
-		return nil, err
-	}
-	fi, err := s.file.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("open the audit spool: %w", err)
-	}
-	s.pending = fi.Size() > 0 || len(old) > 0
-	return s, nil
-}
+// maxLine bounds an event in bytes, and what Drain holds in memory of a line.
+// A path, the one long thing in an event, seldom has a hundredth of that.
+const maxLine = 256 << 10
 
-func (s *Spool) openFile() error {
-	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the audit spool: %w", err)
-	}
-	// A line that a crash cut short must not swallow the next one.
-	if end, err := f.Seek(-1, io.SeekEnd); err == nil {
-		var last [1]byte
-		if _, err := f.ReadAt(last[:], end); err == nil && last[0] != '\n' {
-			if _, err := f.Write([]byte("\n")); err != nil {
-				_ = f.Close()
-				return fmt.Errorf("open the audit spool: %w", err)
-			}
-		}
-	}
-	s.file = f
-	return nil
-}
-
-// ErrClosed is returned by Append after Close.
-var ErrClosed = errors.New("the audit spool is closed")
-
-// Append writes one event. An error means that it is not recorded, and that
-// what it is about must not happen.
-func (s *Spool) Append(ev authsome.Event) error {
-	line, err := json.Marshal(ev)
-	if err != nil {
-		return fmt.Errorf("record an event: %w", err)
-	}
-	line = append(line, '\n')
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file == nil {
-		return ErrClosed
-	}
-	n, err := s.file.Write(line)
-	if err != nil {
-		if n > 0 {
-			// Half a line, because the disk is full: take it back, so that the
-			// next event starts a line of its own.
-			if fi, serr := s.file.Stat(); serr == nil {
-				_ = s.file.Truncate(fi.Size() - int64(n))
-			}
-		}
-		return fmt.Errorf("record an event: %w", err)
-	}
-	s.pending = true
-	return nil
-}
-
-// Drain hands everything that has gathered to commit, oldest first, and
-// forgets it when commit returns nil. On an error it is kept for the next time.
-func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
-	s.drain.Lock()
-	defer s.drain.Unlock()
-	if err := s.rotate(); err != nil {
-		return err
-	}
-	files, err := s.renamed()
-	if err != nil {
-		return fmt.Errorf("drain the audit spool: %w", err)
-	}
-	for _, name := range files {
-		batch, err := read(name)
-		if err != nil {
-			return fmt.Errorf("drain the audit spool: %w", err)
-		}
-		for len(batch) > 0 {
-			n := min(len(batch), maxBatch)
-			if err := commit(Merge(batch[:n])); err != nil {
-				return err
-			}
-			batch = batch[n:]
-		}
-		if err := os.Remove(name); err != nil {
-			return fmt.Errorf("drain the audit spool: %w", err)
-		}
-	}
-	return nil
-}
+// digits are those of a file's number: at twenty files a second they last for
+// more than a thousand years.
+const digits = 12
 
 // maxBatch bounds one transaction.
 const maxBatch = 2000
 
-// rotate gives the gathered events a name of their own. Without any it does
-// nothing.
-func (s *Spool) rotate() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.pending || s.file == nil {
-		return nil
-	}
-	fi, err := s.file.Stat()
+// ErrClosed is the cause of Append's error after Close.
+var ErrClosed = errors.New("the audit spool is closed")
+
+// OpenSpool opens or makes a spool, 0600. The names of its other files begin
+// with path.
+func OpenSpool(path string) (*Spool, error) {
+	s := &Spool{path: path, lines: bufio.NewReaderSize(nil, maxLine+1)}
+	old, err := s.numbers()
 	if err != nil {
-		return fmt.Errorf("drain the audit spool: %w", err)
+		return nil, s.fail("open", err)
 	}
-	if s.pending = false; fi.Size() == 0 {
-		return nil
+	if len(old) > 0 {
+		s.next = old[len(old)-1] + 1
 	}
-	if err := os.Rename(s.path, fmt.Sprintf("%s.%012d", s.path, s.next)); err != nil {
-		s.pending = true
-		return fmt.Errorf("drain the audit spool: %w", err)
+	if err := s.attach(); err != nil {
+		return nil, s.fail("open", err)
 	}
-	s.next++
-	old := s.file
-	if err := s.openFile(); err != nil {
-		// Append fails until it can be opened: what cannot be recorded must
-		// not happen.
-		s.file = nil
-		_ = old.Close()
-		return err
-	}
-	return old.Close()
+	return s, nil
 }
 
-// renamed lists the files that are to be drained, oldest first.
-func (s *Spool) renamed() ([]string, error) {
+func (s *Spool) name(number int64) string { return fmt.Sprintf("%s.%0*d", s.path, digits, number) }
+
+// numbers lists the files that are to be drained, oldest first.
+func (s *Spool) numbers() ([]int64, error) {
 	entries, err := os.ReadDir(filepath.Dir(s.path))
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	prefix := filepath.Base(s.path) + "."
+	var out []int64
 	for _, e := range entries {
-		if rest, ok := strings.CutPrefix(e.Name(), prefix); ok && len(rest) == 12 && strings.Trim(rest, "0123456789") == "" {
-			out = append(out, filepath.Join(filepath.Dir(s.path), e.Name()))
+		rest, ok := strings.CutPrefix(e.Name(), filepath.Base(s.path)+".")
+		if !ok || len(rest) != digits || !e.Type().IsRegular() {
+			continue
+		}
+		if n, err := strconv.ParseUint(rest, 10, 63); err == nil {
+			out = append(out, int64(n))
 		}
 	}
-	sort.Strings(out)
+	slices.Sort(out)
 	return out, nil
 }
 
-// read decodes a file. A line that a crash cut short is left out: its request
-// was refused, since Append had not returned.
-func read(name string) ([]authsome.Event, error) {
-	data, err := os.ReadFile(name)
+// attach opens the file to append to. What a process before this one left in it
+// may end within a line.
+func (s *Spool) attach() error {
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, err
+		return err
 	}
-	var out []authsome.Event
-	for line := range bytes.SplitSeq(data, []byte("\n")) {
-		var ev authsome.Event
-		if len(line) > 0 && json.Unmarshal(line, &ev) == nil && ev.ID != "" {
-			out = append(out, ev)
+	fi, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return err
+	}
+	s.file, s.size, s.torn = f, fi.Size(), fi.Size() > 0
+	return nil
+}
+
+// Append writes one event. An error means that it is not recorded, and that
+// what it is about must not happen.
+func (s *Spool) Append(ev authsome.Event) error {
+	if ev.ID == "" || ev.Vault == "" {
+		// The database refuses it, which would hold up every event after it.
+		return authsome.E(authsome.Internal, "record an event: it has no id or no vault (%s)", ev.Type)
+	}
+	line, err := json.Marshal(ev)
+	if err != nil {
+		return authsome.E(authsome.Internal, "record an event: %w", err)
+	}
+	if len(line) >= maxLine {
+		return authsome.E(authsome.Internal, "record an event: it is %d bytes long, at most %d are kept", len(line), maxLine)
+	}
+	line = append(line, '\n')
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.fail("record an event in", ErrClosed)
+	}
+	if s.file == nil {
+		if err := s.attach(); err != nil {
+			return s.fail("record an event in", err)
 		}
 	}
-	return out, nil
+	if s.torn {
+		line = append([]byte("\n"), line...)
+	}
+	n, err := s.file.Write(line)
+	s.size += int64(n)
+	if err == nil {
+		s.torn = false
+		return nil
+	}
+	// Half a line, because the disk is full. It is taken back, so that the next
+	// event has a line of its own.
+	if n > 0 {
+		if terr := s.file.Truncate(s.size - int64(n)); terr == nil {
+			s.size -= int64(n)
+		} else {
+			s.torn = true
+		}
+	}
+	return s.fail("record an event in", err)
+}
+
+// Drain hands everything that has gathered to commit, oldest first, in batches,
+// and forgets it when commit returns nil. On an error it is kept for the next
+// time. A batch is never empty, and the same events may come again after a
+// crash.
+func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
+	s.drain.Lock()
+	defer s.drain.Unlock()
+	stuck := s.rotate() // older files are drained all the same
+	files, err := s.numbers()
+	if err != nil {
+		return s.fail("drain", err)
+	}
+	for _, n := range files {
+		if err := s.drainFile(s.name(n), commit); err != nil {
+			return err
+		}
+	}
+	if stuck != nil {
+		return s.fail("drain", stuck)
+	}
+	return nil
+}
+
+// rotate gives the file that is appended to a number, if there is anything in
+// it, and begins another.
+func (s *Spool) rotate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.size == 0 {
+		return nil
+	}
+	if len(strconv.FormatInt(s.next, 10)) > digits {
+		return errors.New("the numbers of its files have come to their end; move the highest aside")
+	}
+	if s.file != nil {
+		_ = s.file.Close() // nothing is buffered that this could lose; Windows renames no open file
+		s.file = nil
+	}
+	err := os.Rename(s.path, s.name(s.next))
+	if err == nil {
+		s.next++
+		s.size = 0
+	}
+	if !s.closed {
+		if aerr := s.attach(); err == nil { // if not, the next Append tries again
+			err = aerr
+		}
+	}
+	return err
+}
+
+func (s *Spool) drainFile(name string, commit func(batch []authsome.Event) error) error {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return s.fail("drain", err)
+	}
+	defer func() { _ = f.Close() }()
+	s.lines.Reset(f)
+	var batch []authsome.Event
+	for end := false; !end; {
+		line, err := s.lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			end = true
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return s.fail("drain", err)
+		}
+		if ev, ok := decode(line); ok {
+			batch = append(batch, ev)
+		} else if err := s.keep(line); err != nil {
+			return s.fail("drain", err)
+		}
+		if len(batch) == maxBatch || end && len(batch) > 0 {
+			if err := commit(Merge(batch)); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+	}
+	_ = f.Close() // Windows removes no open file
+	if err := os.Remove(name); err != nil {
+		return s.fail("drain", err)
+	}
+	return nil
+}
+
+// decode reads a line. One without its end is complete all the same when it is
+// an event: no shorter part of an event is one.
+func decode(line []byte) (authsome.Event, bool) {
+	var ev authsome.Event
+	err := json.Unmarshal(line, &ev)
+	return ev, err == nil && ev.ID != "" && ev.Vault != ""
+}
+
+// keep puts aside what is no event. It is the end of a file that a crash cut
+// short, whose request was refused, since Append had not returned; or the disk
+// has changed what was written, and somebody may want to see it.
+func (s *Spool) keep(line []byte) error {
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(s.path+".damaged", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(slices.Clip(line), '\n'))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // Merge leaves out the intent of a request whose completion is in the same
@@ -234,14 +300,37 @@ func Merge(batch []authsome.Event) []authsome.Event {
 	return out
 }
 
-// Close ends appending. What has not been drained stays for the next process.
+// Close ends appending. What has not been drained stays for the next process;
+// Drain may still be called.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	if s.file == nil {
 		return nil
 	}
 	err := s.file.Close()
 	s.file = nil
-	return err
+	if s.size == 0 {
+		_ = os.Remove(s.path)
+	}
+	if err != nil {
+		return s.fail("close", err)
+	}
+	return nil
+}
+
+// fail makes the error that a person sees.
+func (s *Spool) fail(what string, err error) error {
+	why := err
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		why = pe.Err // the path is in the message already
+	}
+	return &authsome.Error{
+		Code:    authsome.StoreFailed,
+		Message: fmt.Sprintf("%s the audit spool %s: %v", what, s.path, why),
+		Hint:    "make sure that there is room on that disk and that it can be written to; until then requests that need a credential are refused",
+		Err:     err,
+	}
 }

@@ -18,26 +18,30 @@ import (
 var hostProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
 
 // Host normalises a host: lower-case, IDNA to ASCII, no trailing dot, an IP
-// literal in its shortest form and without brackets. It refuses what is no
-// host, and spellings of IP addresses that programs read differently
+// literal in its shortest form and without brackets (an IPv4 address mapped
+// into IPv6 as IPv4, since that is where a connection to it ends). It refuses
+// what is no host, and spellings of IP addresses that programs read differently
 // ("0x7f.1", "127.1", "017700000001").
 func Host(s string) (string, error) {
-	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		a, err := netip.ParseAddr(s[1 : len(s)-1])
-		if err != nil || a.Is4() || a.Zone() != "" {
+	if maybeAddress(s) {
+		text, bracketed := s, false
+		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+			text, bracketed = s[1:len(s)-1], true
+		}
+		a, err := netip.ParseAddr(text)
+		switch {
+		case bracketed && (err != nil || a.Is4() || a.Zone() != ""):
 			return "", errors.New("not an IPv6 address between the brackets")
-		}
-		return a.String(), nil
-	}
-	if a, err := netip.ParseAddr(s); err == nil {
-		if a.Zone() != "" {
+		case err == nil && a.Zone() != "":
 			return "", errors.New("an address with a zone is none on the network")
+		case err == nil:
+			return a.Unmap().String(), nil
 		}
-		return a.Unmap().String(), nil
 	}
+	lower := asciiLower(s)
 	// Punycode is checked by the profile.
-	if plain(s) && !strings.Contains(s, "xn--") {
-		return dotless(s)
+	if plain(lower) && !strings.Contains(lower, "xn--") {
+		return dotless(lower)
 	}
 	if !utf8.ValidString(s) {
 		return "", errors.New("it is not valid UTF-8")
@@ -56,6 +60,29 @@ func Host(s string) (string, error) {
 		return "", errors.New("it holds a character that no host has")
 	}
 	return dotless(ascii)
+}
+
+// maybeAddress reports whether s could be an IP literal: only those have a
+// colon, or end in a digit.
+func maybeAddress(s string) bool {
+	return s != "" && (strings.IndexByte(s, ':') >= 0 || s[0] == '[' || s[len(s)-1] >= '0' && s[len(s)-1] <= '9')
+}
+
+// asciiLower lower-cases A to Z and leaves the rest to IDNA. It does not copy
+// what has none.
+func asciiLower(s string) string {
+	for i := range len(s) {
+		if s[i] >= 'A' && s[i] <= 'Z' {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if b[i] >= 'A' && b[i] <= 'Z' {
+					b[i] += 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
 }
 
 // plain reports whether s is made of the characters of a normalised host, so
@@ -92,15 +119,19 @@ func dotless(s string) (string, error) {
 	return s, nil
 }
 
-// Path normalises an escaped path: dot segments are resolved (also "%2e"),
-// unreserved characters are decoded and escapes written in upper case (RFC 3986
-// section 6.2.2), and an empty path becomes "/". Slashes, doubled ones and
-// "%2F" too, are left alone, since services tell them apart.
+// Path normalises an escaped path, so that what is routed on is what is
+// forwarded: dot segments are resolved (also "%2e"), unreserved characters are
+// decoded and escapes written in upper case (RFC 3986 section 6.2.2), and an
+// empty path becomes "/".
+//
+// "%2F" stays as it is, since services tell it from a slash (GitLab's
+// /projects/group%2Fproject), and so do doubled slashes (an address as a part
+// of a path) and ";parameters".
 //
 // It refuses what an upstream could read as another path than we do: control
-// characters, a broken escape, a backslash in any form, a segment that is a
-// dot segment once "%2F" or a ";parameter" in it is taken apart, and escapes
-// of escapes that would be one.
+// characters, a broken escape, a backslash in any form, and a segment that
+// would be a dot segment after "%2F" or a ";parameter" in it is taken apart,
+// after decoding it again, or read with an overlong UTF-8 sequence as a dot.
 func Path(escaped string) (string, error) {
 	if escaped == "" {
 		return "/", nil
@@ -218,6 +249,15 @@ func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
+// overlong turns a backslash, and what old decoders take for a dot or slash
+// although UTF-8 forbids it (RFC 3629 section 10), into what they stand for.
+var overlong = strings.NewReplacer(
+	`\`, "/",
+	"\xc0\xae", ".", "\xe0\x80\xae", ".", "\xf0\x80\x80\xae", ".",
+	"\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\xf0\x80\x80\xaf", "/",
+	"\xc1\x9c", "/", "\xe0\x81\x9c", "/", "\xf0\x80\x81\x9c", "/",
+)
+
 // hiddenDots reports whether a segment would be, or hold, a dot segment to a
 // server that decodes once or twice more, or that cuts ";parameters" off.
 func hiddenDots(seg string) bool {
@@ -225,9 +265,9 @@ func hiddenDots(seg string) bool {
 		return false
 	}
 	for range 3 {
-		for part := range strings.SplitSeq(strings.ReplaceAll(seg, `\`, "/"), "/") {
+		for part := range strings.SplitSeq(overlong.Replace(seg), "/") {
 			part, _, _ = strings.Cut(part, ";")
-			if part == ".." || part == "." && part != seg {
+			if part == ".." || part == "." {
 				return true
 			}
 		}

@@ -24,6 +24,10 @@ func TestHost(t *testing.T) {
 		{"::1", "::1"},
 		{"[2001:DB8:0:0::1]", "2001:db8::1"},
 		{"::ffff:127.0.0.1", "127.0.0.1"},
+		{"[::ffff:127.0.0.1]", "127.0.0.1"},
+		{"[::FFFF:7f00:1]", "127.0.0.1"},
+		{"R3---SN.example.com", "r3---sn.example.com"}, // IDNA alone would refuse it
+		{"192.168.0.10", "192.168.0.10"},
 		{"localhost", "localhost"},
 
 		{"", ""},
@@ -47,6 +51,11 @@ func TestHost(t *testing.T) {
 		{"2130706433", ""},
 		{"127.0.0.1.", ""},
 		{"1.2.3.4.5", ""},
+		{"01.2.3.4", ""},
+		{"１２７.1", ""}, // full-width digits
+		{"api.0xA", ""},
+		{"*.example.com", ""},
+		{strings.Repeat("a.", 126) + "ab", ""},
 		{"[::1", ""},
 		{"[127.0.0.1]", ""},
 		{"fe80::1%eth0", ""},
@@ -81,7 +90,16 @@ func TestPath(t *testing.T) {
 		{"/a%2fb", "/a%2Fb"},
 		// GitLab's project ids hold a slash.
 		{"/api/v4/projects/group%2Fproject/issues", "/api/v4/projects/group%2Fproject/issues"},
+		{"/api/v4/projects/a%2Fb%2Fc/repository/files/lib%2Fx%2Ego/raw", "/api/v4/projects/a%2Fb%2Fc/repository/files/lib%2Fx.go/raw"},
 		{"/a//b", "/a//b"},
+		{"/a//../b", "/a/b"},
+		{"//v1", "//v1"},
+		{"/https://example.com/x", "/https://example.com/x"},
+		{"/%C3%A9%c3%a9", "/%C3%A9%C3%A9"},
+		{"/repos/a/b/compare/v1...v2", "/repos/a/b/compare/v1...v2"},
+		{"/repos/a/b/compare/v1..v2", "/repos/a/b/compare/v1..v2"},
+		{"/%2Fx", "/%2Fx"},
+		{"/100%25", "/100%25"},
 		{"/a/;v=1/b", "/a/;v=1/b"},
 		{"/caf\xc3\xa9", "/caf%C3%A9"},
 		{"/a%20b", "/a%20b"},
@@ -106,9 +124,14 @@ func TestPath(t *testing.T) {
 		{"/public/..%2fadmin", ""},
 		{"/public/x%2f..%2fadmin", ""},
 		{"/public/%252e%252e/admin", ""},
+		{"/public/%252e/admin", ""},
 		{"/public/..;x=1/admin", ""},
 		{"/public/%2e%2e%3bx/admin", ""},
 		{"/%25252525252e", ""},
+		{"/public/%c0%ae%c0%ae/admin", ""},
+		{"/public/..%c0%afadmin", ""},
+		{"/public/%e0%80%ae./admin", ""},
+		{"/public/.%2f./admin", ""},
 	}
 	for _, tt := range tests {
 		got, err := Path(tt.in)
@@ -127,9 +150,14 @@ func FuzzHost(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := Host(h)
-		if err != nil || again != h {
-			t.Fatalf("Host(%q) = %q, but Host of that is %q, %v", s, h, again, err)
+		for _, spelling := range []string{h, strings.ToUpper(h), h + "."} {
+			again, err := Host(spelling)
+			if _, ip := netip.ParseAddr(h); ip == nil && spelling == h+"." {
+				continue // an address takes no dot
+			}
+			if err != nil || again != h {
+				t.Fatalf("Host(%q) = %q, but Host(%q) is %q, %v", s, h, spelling, again, err)
+			}
 		}
 		if strings.ToLower(h) != h || strings.HasSuffix(h, ".") || strings.ContainsAny(h, "/@?#%[]\\ \t\r\n\x00") {
 			t.Fatalf("Host(%q) = %q is not normal", s, h)
@@ -158,7 +186,7 @@ func FuzzPath(f *testing.F) {
 		for range 3 {
 			for seg := range strings.SplitSeq(strings.ReplaceAll(p, `\`, "/"), "/") {
 				seg, _, _ = strings.Cut(seg, ";")
-				if seg == ".." {
+				if seg == ".." || seg == "." {
 					t.Fatalf("Path(%q) hides a dot segment", s)
 				}
 			}
@@ -169,4 +197,15 @@ func FuzzPath(f *testing.F) {
 			p = next
 		}
 	})
+}
+
+// TestAllocations: the usual host and path are taken as they are, without a
+// copy, since both are looked at for every request.
+func TestAllocations(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() {
+		_, _ = Host("api.openai.com")
+		_, _ = Path("/v1/chat/completions")
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -69,10 +68,11 @@ const (
 
 // Table finds the route of a request in time that does not grow with the
 // number of providers: by host, then, for wildcards, by each of its parent
-// domains. It is not changed after NewTable.
+// domains. It is not changed after NewTable, and may be used from any
+// goroutine.
 type Table struct {
-	exact map[place][]Entry
-	wild  map[place][]Entry
+	exact map[place][]claim
+	wild  map[place][]claim // by the domain behind "*."
 }
 
 type place struct {
@@ -80,22 +80,31 @@ type place struct {
 	port int
 }
 
-// NewTable builds a table.
+// claim is one entry as it is compared.
+type claim struct {
+	Entry
+	prefix string // Route.Path without its last slash, "" for all paths
+}
+
+// NewTable builds a table. Hosts and paths are normalised; one that cannot be
+// is an error that names the provider.
 func NewTable(entries []Entry) (*Table, error) {
-	t := &Table{exact: map[place][]Entry{}, wild: map[place][]Entry{}}
+	t := &Table{exact: map[place][]claim{}, wild: map[place][]claim{}}
 	for _, e := range entries {
 		p, err := ParsePattern(e.Route.Host)
 		if err != nil {
 			return nil, fmt.Errorf("route of %s: %w", e.Provider, err)
 		}
-		if e.Route.Path != "" && e.Route.Path[0] != '/' {
-			return nil, errors.New("route of " + e.Provider + ": its path does not begin with a slash")
+		path, err := Path(e.Route.Path)
+		if err != nil {
+			return nil, fmt.Errorf("route of %s: %w", e.Provider, err)
 		}
+		c := claim{e, strings.TrimSuffix(path, "/")}
 		at := place{p.host, port(e.Route.Port)}
 		if p.wild {
-			t.wild[at] = append(t.wild[at], e)
+			t.wild[at] = append(t.wild[at], c)
 		} else {
-			t.exact[at] = append(t.exact[at], e)
+			t.exact[at] = append(t.exact[at], c)
 		}
 	}
 	return t, nil
@@ -108,97 +117,101 @@ func port(n int) int {
 	return n
 }
 
-// candidates calls f with the entries of each pattern that covers the host,
-// exact ones first, then wildcards from the longest.
-func (t *Table) candidates(host string, n int, f func([]Entry) bool) {
-	if es := t.exact[place{host, n}]; len(es) > 0 && !f(es) {
-		return
+// Host reports whether any route is on host:port; host is normalised.
+func (t *Table) Host(host string, port int) bool {
+	if len(t.exact[place{host, port}]) > 0 {
+		return true
 	}
-	if len(t.wild) == 0 {
-		return
-	}
-	for i := strings.IndexByte(host, '.'); i >= 0; {
-		if es := t.wild[place{host[i+1:], n}]; len(es) > 0 && i > 0 && !f(es) {
-			return
+	for domain, ok := parent(host); ok && len(t.wild) > 0; domain, ok = parent(domain) {
+		if len(t.wild[place{domain, port}]) > 0 {
+			return true
 		}
-		next := strings.IndexByte(host[i+1:], '.')
-		if next < 0 {
-			return
-		}
-		i += 1 + next
 	}
-}
-
-// Host reports whether any route is on host:port; both are normalised.
-func (t *Table) Host(host string, n int) bool {
-	found := false
-	t.candidates(host, n, func([]Entry) bool { found = true; return false })
-	return found
+	return false
 }
 
 // Match finds the route of a request: the longest path prefix, then one that
-// names the method over one that takes all, then an exact host over a
-// wildcard. host and path are normalised.
-func (t *Table) Match(host string, n int, method, path string) (Entry, Result) {
-	best, _, result := t.match(host, n, method, path)
-	return best, result
+// names the method over one that takes all, then an exact host over a wildcard
+// and a longer wildcard over a shorter one. host and path are normalised.
+func (t *Table) Match(host string, port int, method, path string) (Entry, Result) {
+	best, _, tied := t.match(host, port, method, path)
+	switch {
+	case best == nil:
+		return Entry{}, None
+	case tied:
+		return best.Entry, Ambiguous
+	case slices.Contains(best.Route.Except, path):
+		return best.Entry, Excepted
+	default:
+		return best.Entry, Matched
+	}
 }
 
-// Candidates names the providers of an Ambiguous match.
-func (t *Table) Candidates(host string, n int, method, path string) []string {
-	_, names, _ := t.match(host, n, method, path)
-	return names
+// Candidates names the providers of an Ambiguous match, sorted.
+func (t *Table) Candidates(host string, port int, method, path string) []string {
+	best, among, tied := t.match(host, port, method, path)
+	if !tied {
+		return nil
+	}
+	var names []string
+	for i := range among {
+		if c := &among[i]; c.covers(method, path) && !c.beats(best) && !best.beats(c) {
+			names = append(names, c.Provider)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
-func (t *Table) match(host string, n int, method, path string) (best Entry, tied []string, result Result) {
-	var top rank
-	depth := 0
-	t.candidates(host, n, func(es []Entry) bool {
-		depth--
-		for _, e := range es {
-			if !under(path, e.Route.Path) || len(e.Route.Methods) > 0 && !slices.Contains(e.Route.Methods, method) {
+// match finds the best claim, the claims of the same pattern that it is among,
+// and whether another provider's is as good. It runs for every request and
+// allocates nothing.
+func (t *Table) match(host string, port int, method, path string) (best *claim, among []claim, tied bool) {
+	look := func(claims []claim) {
+		for i := range claims {
+			c := &claims[i]
+			if !c.covers(method, path) {
 				continue
 			}
-			r := rank{len(strings.TrimSuffix(e.Route.Path, "/")), len(e.Route.Methods) > 0, depth}
-			switch c := r.compare(top); {
-			case result == None || c > 0:
-				best, top, result, tied = e, r, Matched, []string{e.Provider}
-			case c == 0 && !slices.Contains(tied, e.Provider):
-				result, tied = Ambiguous, append(tied, e.Provider)
+			switch {
+			case best == nil || c.beats(best):
+				best, among, tied = c, claims, false
+			case best.beats(c):
+			// As good, but the pattern that was looked at before is the more
+			// specific one.
+			case &among[0] != &claims[0]:
+			case c.Provider != best.Provider:
+				tied = true
 			}
 		}
-		return true
-	})
-	if result == Matched && slices.Contains(best.Route.Except, path) {
-		return best, nil, Excepted
 	}
-	slices.Sort(tied)
-	return best, tied, result
-}
-
-// rank orders the routes that cover a request.
-type rank struct {
-	path   int
-	method bool
-	host   int // the more specific the pattern, the higher
-}
-
-func (r rank) compare(o rank) int {
-	switch {
-	case r.path != o.path:
-		return r.path - o.path
-	case r.method != o.method:
-		if r.method {
-			return 1
-		}
-		return -1
-	default:
-		return r.host - o.host
+	look(t.exact[place{host, port}])
+	for domain, ok := parent(host); ok && len(t.wild) > 0; domain, ok = parent(domain) {
+		look(t.wild[place{domain, port}])
 	}
+	return best, among, tied
 }
 
-// under reports whether path lies under prefix, at a segment boundary.
-func under(path, prefix string) bool {
-	prefix = strings.TrimSuffix(prefix, "/")
-	return prefix == "" || path == prefix || len(path) > len(prefix) && path[len(prefix)] == '/' && path[:len(prefix)] == prefix
+// parent cuts the first label off.
+func parent(host string) (string, bool) {
+	_, domain, ok := strings.Cut(host, ".")
+	return domain, ok
+}
+
+// covers reports whether a request of the claim's host is the claim's: its path
+// lies under the prefix, at a segment boundary, and its method is named.
+func (c *claim) covers(method, path string) bool {
+	if n := len(c.prefix); n > 0 && (!strings.HasPrefix(path, c.prefix) || len(path) > n && path[n] != '/') {
+		return false
+	}
+	return len(c.Route.Methods) == 0 || slices.Contains(c.Route.Methods, method)
+}
+
+// beats reports whether c says more of a request's path and method than o; both
+// cover it.
+func (c *claim) beats(o *claim) bool {
+	if len(c.prefix) != len(o.prefix) {
+		return len(c.prefix) > len(o.prefix)
+	}
+	return len(c.Route.Methods) > 0 && len(o.Route.Methods) == 0
 }

@@ -2,7 +2,9 @@ package route
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/authsome/authsome"
@@ -109,18 +111,74 @@ func TestMatch(t *testing.T) {
 	if got := tb.Candidates("tie.example.org", 443, "GET", "/v1/y"); !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("the tie is between %v", got)
 	}
-	for _, bad := range []Entry{entry("x", "*.com", ""), entry("x", "", ""), entry("x", "a.example", "v1")} {
+	for _, bad := range []Entry{entry("x", "*.com", ""), entry("x", "", ""), entry("x", "a.example", "v1"), entry("x", "a.example", "/..%2fv1")} {
 		if _, err := NewTable([]Entry{bad}); err == nil {
 			t.Errorf("a table with %+v", bad.Route)
 		}
 	}
 }
 
+// TestOrder: what is asked of a table does not depend on the order in which
+// providers were listed.
+func TestOrder(t *testing.T) {
+	entries := []Entry{
+		entry("a", "*.example.com", "/v1"), entry("b", "api.example.com", "/v1"), entry("c", "*.api.example.com", ""),
+		entry("d", "api.example.com", "/v1", "GET"), entry("e", "*.example.com", "/v1/x"), entry("f", "*.example.com", "/v1/x"),
+		entry("g", "api.example.com", "/v1/x"), entry("b", "api.example.com", "/v1"),
+	}
+	type question struct{ host, method, path string }
+	want := map[question]string{
+		{"api.example.com", "GET", "/v1/y"}:    "d 1 []",
+		{"api.example.com", "POST", "/v1/y"}:   "b 1 []",
+		{"api.example.com", "GET", "/v1/x/y"}:  "g 1 []",
+		{"b.example.com", "GET", "/v1/x"}:      "3 [e f]",
+		{"b.example.com", "GET", "/v1"}:        "a 1 []",
+		{"x.api.example.com", "GET", "/other"}: "c 1 []",
+		{"x.api.example.com", "GET", "/v1/xy"}: "a 1 []",
+		{"api.example.com", "GET", "//v1/y"}:   "None",
+	}
+	for seed := range 20 {
+		rand.New(rand.NewPCG(uint64(seed), 1)).Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
+		tb := table(t, entries...)
+		for q, want := range want {
+			e, r := tb.Match(q.host, 443, q.method, q.path)
+			got := fmt.Sprint(e.Provider, " ", int(r), " ", tb.Candidates(q.host, 443, q.method, q.path))
+			switch r {
+			case None:
+				got = "None"
+			case Ambiguous:
+				_, got, _ = strings.Cut(got, " ")
+			}
+			if got != want {
+				t.Errorf("%v: %s, want %s, in the order %v", q, got, want, entries)
+			}
+		}
+	}
+}
+
+func TestMatchAllocatesNothing(t *testing.T) {
+	tb := table(t, entry("a", "api.example.com", "/v1"), entry("b", "*.example.com", ""))
+	if n := testing.AllocsPerRun(100, func() {
+		tb.Match("api.example.com", 443, "GET", "/v1/models")
+		tb.Match("x.y.example.com", 443, "GET", "/v1/models")
+		tb.Host("unknown.example.org", 443)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // FuzzMatch: a credential goes to a host that its pattern covers and to no
-// other, and two spellings of one request route alike.
+// other, to a path under its prefix and to no other, and two spellings of one
+// request route alike.
 func FuzzMatch(f *testing.F) {
-	tb := table(f, entry("a", "api.example.com", "/v1"), entry("b", "*.example.com", ""), entry("c", "*.githubusercontent.com", ""))
-	for _, s := range []string{"api.example.com", "evilexample.com", "API.EXAMPLE.COM.", "x.githubusercontent.com", "evilgithubusercontent.com"} {
+	entries := []Entry{
+		entry("a", "api.example.com", "/v1"), entry("b", "*.example.com", ""), entry("c", "*.githubusercontent.com", ""),
+		entry("d", "api.example.com", "/v1/x", "GET"), entry("e", "10.0.0.1", ""), entry("g", "api.example.com", "/v1"),
+	}
+	tb := table(f, entries...)
+	slices.Reverse(entries)
+	mirror := table(f, entries...)
+	for _, s := range []string{"api.example.com", "evilexample.com", "API.EXAMPLE.COM.", "x.githubusercontent.com", "evilgithubusercontent.com", "[::ffff:10.0.0.1]"} {
 		f.Add(s, "/v1/../v1/x")
 	}
 	f.Fuzz(func(t *testing.T, host, path string) {
@@ -133,6 +191,16 @@ func FuzzMatch(f *testing.F) {
 			return
 		}
 		e, r := tb.Match(h, 443, "GET", p)
+		if m, mr := mirror.Match(h, 443, "GET", p); mr != r || r == Matched && m.Provider != e.Provider {
+			t.Fatalf("%s%s goes to %s, %d, or to %s, %d, by the order of the table", h, p, e.Provider, r, m.Provider, mr)
+		}
+		for _, spelling := range []string{strings.ToUpper(h), h + "."} {
+			if h2, err := Host(spelling); err == nil {
+				if e2, r2 := tb.Match(h2, 443, "GET", p); r2 != r || e2.Provider != e.Provider {
+					t.Fatalf("%s and %s route apart", h, spelling)
+				}
+			}
+		}
 		if r == None {
 			return
 		}
@@ -140,11 +208,11 @@ func FuzzMatch(f *testing.F) {
 		if err != nil || !pat.Match(h) {
 			t.Fatalf("%s was routed to %s", h, e.Route.Host)
 		}
-		h2, _ := Host(h + ".")
-		if h2 != "" {
-			if e2, r2 := tb.Match(h2, 443, "GET", p); r2 != r || e2.Provider != e.Provider {
-				t.Fatalf("%s and %s. route apart", h, h)
-			}
+		if !strings.HasPrefix(p+"/", e.Route.Path+"/") {
+			t.Fatalf("%s was routed to %s", p, e.Route.Path)
+		}
+		if !tb.Host(h, 443) {
+			t.Fatalf("%s is routed, and is not known", h)
 		}
 	})
 }

@@ -47,11 +47,12 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 			putReader(br)
 		}
 	}()
-	for wait := headTime; ; wait = idleTime {
+	for {
 		limited.N = maxHeader
 		req := first
 		if first = nil; req == nil {
-			_ = c.Conn.SetReadDeadline(time.Now().Add(wait))
+			// Also between two attempts: who has shown no token keeps nothing open.
+			_ = c.Conn.SetReadDeadline(time.Now().Add(headTime))
 			start, err := br.Peek(len("CONNECT "))
 			if err != nil {
 				return false // gone, or silent for too long
@@ -63,7 +64,6 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 				p.handoff.give(c)
 				return true
 			}
-			_ = c.Conn.SetReadDeadline(time.Now().Add(headTime))
 			if req, err = http.ReadRequest(br); err != nil {
 				prob := problemf(badRequest, "the CONNECT request is malformed")
 				if limited.N <= 0 {

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,328 +35,6 @@ const (
 	githubToken = "ghp_real"
 	anthropic   = "sk-ant-real"
 )
-
-// account is one connection in the tests' broker.
-type account struct {
-	secret     string
-	hosts      []string // approved at login; empty means all
-	private    bool
-	generation int64
-	expired    bool
-}
-
-// broker is a small but whole Resolver: it routes with route.Table, fills the
-// slots and remembers challenges, without a vault or a database.
-type broker struct {
-	t     testing.TB
-	table *route.Table
-
-	mu         sync.Mutex
-	grants     map[string]*authsome.Grant // by token
-	accounts   map[string]*account        // by provider
-	challenged map[string]bool            // by repository
-	asked      []*authsome.Request
-	finished   []finished
-	changed    chan struct{} // closed and replaced when finished grows
-}
-
-type finished struct {
-	req *authsome.Request
-	res *authsome.Resolution
-	out authsome.Outcome
-}
-
-func (b *broker) Grant(token string) (*authsome.Grant, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	g, ok := b.grants[token]
-	return g, ok
-}
-
-func (b *broker) Host(g *authsome.Grant, host string, port int) authsome.HostVerdict {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.table.Host(host, port):
-		return authsome.Intercept
-	case g.Mode.Denies():
-		return authsome.Refuse
-	default:
-		return authsome.Tunnel
-	}
-}
-
-func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Request) (*authsome.Resolution, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.asked = append(b.asked, req)
-	if !b.alive(g) {
-		return nil, authsome.E(authsome.Forbidden, "the run is over")
-	}
-	entry, result := b.table.Match(req.Host, req.Port, req.Method, req.Path)
-	switch result {
-	case route.Ambiguous:
-		return nil, authsome.E(authsome.Ambiguous, "two providers claim it")
-	case route.Matched:
-	default:
-		if g.Mode.Denies() {
-			return nil, authsome.E(authsome.Forbidden, "no provider is for %s", req.Path)
-		}
-		return &authsome.Resolution{Verdict: authsome.Forward}, nil
-	}
-	a := b.accounts[entry.Provider]
-	if a == nil {
-		e := authsome.E(authsome.CredentialMissing, "nobody has logged in to %s", entry.Provider).WithHint("authsome login %s", entry.Provider)
-		e.Provider = entry.Provider
-		return nil, e
-	}
-	if a.expired {
-		return nil, authsome.E(authsome.TokenExpired, "the login has expired").WithHint("authsome login %s --force", entry.Provider)
-	}
-	res := &authsome.Resolution{
-		Verdict: authsome.Inject, Provider: entry.Provider, Connection: authsome.DefaultConnection,
-		Private: a.private, Generation: a.generation,
-		Strip: entry.Route.Strip,
-	}
-	for _, in := range entry.Route.Inject {
-		res.Strip = append(res.Strip, in.Name)
-		held := slices.ContainsFunc(req.Header[http.CanonicalHeaderKey(in.Name)], func(v string) bool {
-			if raw, ok := strings.CutPrefix(v, "Basic "); ok {
-				if text, err := base64.StdEncoding.DecodeString(raw); err == nil {
-					v = string(text)
-				}
-			}
-			return strings.Contains(v, authsome.Placeholder)
-		})
-		switch in.When {
-		case authsome.OnPlaceholder:
-			if !held {
-				continue
-			}
-		case authsome.OnChallenge:
-			if !held && !req.Challenged && !b.challenged[req.Repository] {
-				return &authsome.Resolution{Verdict: authsome.Challenge, Provider: entry.Provider}, nil
-			}
-			b.challenged[req.Repository] = true
-		}
-		value := strings.ReplaceAll(in.Value, "{token}", a.secret)
-		if in.Slot == authsome.SlotBasic {
-			value = "Basic " + base64.StdEncoding.EncodeToString([]byte(value))
-		}
-		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: authsome.NewSecret(value)})
-	}
-	if len(res.Set) == 0 {
-		return &authsome.Resolution{Verdict: authsome.Forward}, nil
-	}
-	return res, nil
-}
-
-func (b *broker) Finish(_ *authsome.Grant, req *authsome.Request, res *authsome.Resolution, out authsome.Outcome) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.finished = append(b.finished, finished{req, res, out})
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-func (b *broker) Current(g *authsome.Grant, provider, _ string, generation int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.alive(g) {
-		return false
-	}
-	a := b.accounts[provider]
-	return provider == "" || a != nil && a.generation == generation
-}
-
-func (b *broker) alive(g *authsome.Grant) bool {
-	for _, other := range b.grants {
-		if other == g {
-			return true
-		}
-	}
-	return false
-}
-
-// routes replaces the table.
-func (b *broker) routes(entries ...route.Entry) {
-	b.t.Helper()
-	table, err := route.NewTable(entries)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.table = table
-}
-
-func (b *broker) set(provider string, a *account) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a == nil {
-		delete(b.accounts, provider)
-		return
-	}
-	if old := b.accounts[provider]; old != nil {
-		a.generation = old.generation + 1
-	}
-	b.accounts[provider] = a
-}
-
-func (b *broker) end(token string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.grants, token)
-}
-
-// ends waits until n requests have been finished and returns them all.
-func (b *broker) ends(n int) []finished {
-	b.t.Helper()
-	timeout := time.After(10 * time.Second)
-	for {
-		b.mu.Lock()
-		list, changed := slices.Clone(b.finished), b.changed
-		b.mu.Unlock()
-		if len(list) >= n {
-			return list
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			b.t.Fatalf("%d requests were finished, want %d", len(list), n)
-		}
-	}
-}
-
-// counts are how often the broker was asked, and told of an end.
-func (b *broker) counts() (asked, finished int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.asked), len(b.finished)
-}
-
-// internet is a CONNECT proxy in front of the tests' services: it stands where
-// DNS and the network would be.
-type internet struct {
-	ln net.Listener
-
-	mu       sync.Mutex
-	services map[string]string // host:port → address
-	dials    map[string]int
-	auth     string // required user:password, or ""
-	open     map[net.Conn]struct{}
-}
-
-func newInternet(t testing.TB) *internet {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &internet{ln: ln, services: map[string]string{}, dials: map[string]int{}, open: map[net.Conn]struct{}{}}
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go n.serve(c)
-		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for c := range n.open {
-			_ = c.Close()
-		}
-		n.open = nil
-	})
-	return n
-}
-
-// track has a connection closed at the end of the test; false when that is now.
-func (n *internet) track(c net.Conn) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
-		return false
-	}
-	n.open[c] = struct{}{}
-	return true
-}
-
-func (n *internet) serve(c net.Conn) {
-	defer func() { _ = c.Close() }()
-	if !n.track(c) {
-		return
-	}
-	br := bufio.NewReader(c)
-	req, err := http.ReadRequest(br)
-	if err != nil {
-		return
-	}
-	n.mu.Lock()
-	addr, known := n.services[req.Host]
-	n.dials[req.Host]++
-	want := n.auth
-	n.mu.Unlock()
-	if want != "" && req.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(want)) {
-		_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	if req.Method != http.MethodConnect {
-		req.RequestURI = ""
-		req.URL.Host = addr
-		res, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil {
-			return
-		}
-		defer func() { _ = res.Body.Close() }()
-		res.Close = true
-		_ = res.Write(c)
-		return
-	}
-	if !known {
-		_, _ = io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	up, err := net.Dial("tcp", addr)
-	if err != nil {
-		_, _ = io.WriteString(c, "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	defer func() { _ = up.Close() }()
-	if !n.track(up) {
-		return
-	}
-	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(up, br)
-		_ = up.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(c, up)
-	_ = c.(*net.TCPConn).CloseWrite()
-	<-done
-}
-
-func (n *internet) add(host, addr string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.services[host] = addr
-}
-
-func (n *internet) dialled(host string) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.dials[host]
-}
-
-func (n *internet) proxy(*url.URL) (*url.URL, error) {
-	return &url.URL{Scheme: "http", Host: n.ln.Addr().String()}, nil
-}
 
 // world is a proxy with everything around it.
 type world struct {
@@ -682,4 +359,36 @@ func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) 
 func isTimeout(err error) bool {
 	t, ok := err.(interface{ Timeout() bool })
 	return ok && t.Timeout()
+}
+
+// serveRaw puts a hand-made TLS service at host:443.
+func (w *world) serveRaw(host string, handle func(*tls.Conn, *bufio.Reader)) {
+	w.t.Helper()
+	leaf, err := w.upstream.Leaf(host)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{*leaf}, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				handle(c.(*tls.Conn), bufio.NewReader(c))
+			}()
+		}
+	}()
+	w.t.Cleanup(func() {
+		_ = ln.Close()
+		<-done
+	})
+	w.net.add(net.JoinHostPort(host, "443"), ln.Addr().String())
 }

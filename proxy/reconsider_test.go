@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -121,7 +120,7 @@ func TestLoginDuringTheRun(t *testing.T) {
 	w.serve("api.new.example", echo)
 	w.serve("tunnel.example.com", echo)
 	_, becomes := w.connect("api.new.example:443")
-	stays, staysR := w.connect("tunnel.example.com:443")
+	stays, _ := w.connect("tunnel.example.com:443")
 	w.broker.routes(append(bundled(), route.Entry{Provider: "openai", Route: authsome.Route{Host: "api.new.example", Inject: []authsome.Injection{
 		{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
 	}}})...)
@@ -131,10 +130,7 @@ func TestLoginDuringTheRun(t *testing.T) {
 	if s.Header.Get("Authorization") != "Bearer "+openaiKey {
 		t.Errorf("the service saw %v", s.Header)
 	}
-	inner := tls.Client(struct {
-		net.Conn
-	}{stays}, &tls.Config{RootCAs: pool(w.theirs), ServerName: "tunnel.example.com", NextProtos: []string{http1}})
-	_ = staysR
+	inner := tls.Client(stays, &tls.Config{RootCAs: pool(w.theirs), ServerName: "tunnel.example.com", NextProtos: []string{http1}})
 	sawOf(t, exchange(t, inner, bufio.NewReader(inner), "GET / HTTP/1.1\r\nHost: tunnel.example.com\r\n\r\n"))
 }
 

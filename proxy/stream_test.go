@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -81,29 +82,36 @@ func TestSlowAnswerOfKnownLength(t *testing.T) {
 	}
 }
 
-// pattern is a body of n bytes that no part of can be taken for another.
+// table has a length that no buffer has, so that a part of the pattern cannot be
+// taken for another.
+var table = func() []byte {
+	b := make([]byte, 65521)
+	for i := range b {
+		b[i] = byte(i * 2654435761 >> 16)
+	}
+	return b
+}()
+
+// pattern is a body of n bytes.
 type pattern struct{ at, n int64 }
 
 func (p *pattern) Read(b []byte) (int, error) {
 	if p.at == p.n {
 		return 0, io.EOF
 	}
-	b = b[:min(int64(len(b)), p.n-p.at)]
-	for i := range b {
-		b[i] = byte(p.at * 2654435761 >> 16)
-		p.at++
-	}
-	return len(b), nil
+	n := copy(b[:min(int64(len(b)), p.n-p.at)], table[p.at%int64(len(table)):])
+	p.at += int64(n)
+	return n, nil
 }
 
 // equalPattern reads r and says whether it is pattern{n: n}.
 func equalPattern(r io.Reader, n int64) error {
-	want, got := &pattern{n: n}, make([]byte, 64<<10)
-	expect := make([]byte, len(got))
+	got, expect := make([]byte, 64<<10), make([]byte, 64<<10)
+	want := &pattern{n: n}
 	for total := int64(0); ; {
 		k, err := r.Read(got)
 		_, _ = io.ReadFull(want, expect[:k])
-		if string(got[:k]) != string(expect[:k]) {
+		if !bytes.Equal(got[:k], expect[:k]) {
 			return fmt.Errorf("a difference before byte %d", total+int64(k))
 		}
 		total += int64(k)

@@ -8,11 +8,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -276,5 +278,75 @@ func TestNonRepeatableRequestIsSentOnce(t *testing.T) {
 	problem(t, w.do(c, http.MethodPost, "https://api.openai.com/", strings.NewReader("charge me once")), 502, "upstream_unreachable")
 	if n := posts.Load(); n != 1 {
 		t.Errorf("sent %d times", n)
+	}
+}
+
+// TestUpstreamProxy: with a user name and a password, for tunnels and for
+// requests; a wrong password is named, without the password.
+func TestUpstreamProxy(t *testing.T) {
+	t.Parallel()
+	const password = "corporate-secret"
+	w := newWorld(t, func(w *world, _ *proxyConfig) { w.net.auth = "me:" + password }, withProxyUser("me", password))
+	w.serve("api.openai.com", echo)
+	w.serve("tunnel.example.com", echo)
+	sawOf(t, w.get(w.client(http1), "https://api.openai.com/"))
+	c := w.client(http1)
+	c.Transport.(*http.Transport).TLSClientConfig.RootCAs = pool(w.theirs)
+	sawOf(t, w.get(c, "https://tunnel.example.com/"))
+
+	w = newWorld(t, func(w *world, _ *proxyConfig) { w.net.auth = "me:other" }, withProxyUser("me", password))
+	got := problem(t, w.get(w.client(http1), "https://api.openai.com/"), 502, "upstream_unreachable")
+	if got["failed"] != "upstream proxy" || !strings.Contains(got["cause"].(string), "407") || strings.Contains(fmt.Sprint(got)+w.log.String(), password) {
+		t.Errorf("%v", got)
+	}
+	w = newWorld(t, func(_ *world, c *proxyConfig) {
+		c.Upstream.Proxy = func(*url.URL) (*url.URL, error) { return url.Parse("socks5://127.0.0.1:1") }
+	})
+	got = problem(t, w.get(w.client(http1), "https://api.openai.com/"), 502, "upstream_unreachable")
+	if !strings.Contains(got["cause"].(string), "socks5") {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestUpstreamProxyOverTLS: an https:// proxy, and a service that has spoken
+// before the tunnel is even announced.
+func TestUpstreamProxyOverTLS(t *testing.T) {
+	t.Parallel()
+	var at string
+	w := newWorld(t, func(_ *world, c *proxyConfig) {
+		c.Upstream.Proxy = func(*url.URL) (*url.URL, error) { return &url.URL{Scheme: "https", Host: at}, nil }
+	})
+	leaf, err := w.upstream.Leaf("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{*leaf}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	at = ln.Addr().String()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				br := bufio.NewReader(c)
+				if _, err := http.ReadRequest(br); err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nSSH-2.0-early ")
+				_, _ = io.Copy(c, br)
+			}()
+		}
+	}()
+	c, br := w.connect("ssh.example.com:22")
+	_, _ = io.WriteString(c, "echo")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(br); err != nil || string(got) != "SSH-2.0-early echo" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -147,5 +147,8 @@ func parseObject(data []byte) (object, error) {
 		}
 		o = append(o, m)
 	}
+	if _, err := dec.Token(); err != nil { // its end
+		return nil, err
+	}
 	return o, nil
 }

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Request is what the broker needs to know of a child's request. It holds no
-// body and no header value other than those of credential slots.
+// Request is what the broker needs to know of a child's request: everything but
+// the query and the body. The header is the child's own, which may hold
+// credentials of its own, and is read only.
 type Request struct {
 	Host   string // normalised: lower-case, no trailing dot, IDNA, no port
 	Port   int

@@ -72,7 +72,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		if !g.Mode.Denies() {
 			return forward, nil
 		}
-		return nil, b.refuse(g, req, "", "", authsome.EventProxyDenied, authsome.E(authsome.Forbidden,
+		return nil, b.refuse(g, req, "", "", authsome.EventProxyDenied, authsome.E(authsome.Ambiguous,
 			"%s claim %s%s alike, so neither gets it", who, req.Host, req.Path).
 			WithHint("authsome inspect %s", entry.Provider))
 	default:
@@ -175,6 +175,7 @@ func (b *Broker) unrouted(g *authsome.Grant, req *authsome.Request, forward *aut
 func (b *Broker) refuse(g *authsome.Grant, req *authsome.Request, provider, connection string, t authsome.EventType, e *authsome.Error) error {
 	ev := b.requestEvent(g, req, t, "denied")
 	ev.Provider, ev.Connection, ev.Detail = provider, connection, e.Message
+	e.Provider = provider
 	if err := b.Recorder.Append(ev); err != nil {
 		b.Logger.Error("record a refusal", "err", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"slices"
 	"testing"
@@ -127,6 +128,10 @@ func TestResolveModes(t *testing.T) {
 	g := w.grant(broker.GrantSpec{Mode: authsome.ConfiguredAllow})
 	_, err := w.Resolve(ctx, g, request("api.groq.com", "/openai/v1/models", "Authorization", "Bearer "+authsome.Placeholder))
 	wantCode(t, err, authsome.CredentialMissing)
+	var refused *authsome.Error
+	if !errors.As(err, &refused) || refused.Provider != "groq" || refused.Hint != "authsome login groq" {
+		t.Errorf("a refusal that an agent cannot act on: %+v", refused)
+	}
 	if !w.recorded(authsome.EventProxyNoCredentials, "denied") || !w.recorded(authsome.EventProxyDenied, "denied") {
 		t.Error("refusals are not in the audit")
 	}
@@ -165,6 +170,24 @@ func TestResolveChoosesTheAccount(t *testing.T) {
 	wantCode(t, err, authsome.CredentialMissing)
 	_, _, _, err = w.StartGrant(ctx, me, broker.GrantSpec{Choices: map[string]string{"github": "nobody"}})
 	wantCode(t, err, authsome.ConnectionNotFound)
+}
+
+// TestResolveAmbiguous registers a second claim on the same path: neither gets
+// the credential, and under deny the agent is told why.
+func TestResolveAmbiguous(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.login("openai", "", openaiKey, false)
+	if _, err := w.Register(ctx, me, "acme.json", []byte(acme("api.openai.com")), false, false); err != nil {
+		t.Fatal(err)
+	}
+	w.login("acme", "", "k-0123456789", false)
+	res, err := w.Resolve(ctx, w.grant(broker.GrantSpec{}), request("api.openai.com", "/v1/models"))
+	if err != nil || res.Verdict != authsome.Forward {
+		t.Errorf("an ambiguous request under allow: %+v, %v", res, err)
+	}
+	_, err = w.Resolve(ctx, w.grant(broker.GrantSpec{Mode: authsome.ConnectedDeny}), request("api.openai.com", "/v1/models"))
+	wantCode(t, err, authsome.Ambiguous)
 }
 
 func TestResolveChallenge(t *testing.T) {

@@ -126,6 +126,23 @@ func (n *Internet) Close() {
 // before the first request.
 func (n *Internet) Watch(f func(Request)) { n.watch = f }
 
+// Distrust has a host show a certificate that nobody signed but itself.
+func (n *Internet) Distrust(host string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	tmpl := leafTemplate(host, big.NewInt(2))
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaves[host] = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return nil
+}
+
 // Quiet stops the recording, for measurements.
 func (n *Internet) Quiet() {
 	n.mu.Lock()
@@ -335,6 +352,14 @@ func (n *Internet) makeRoot() error {
 	return err
 }
 
+func leafTemplate(host string, serial *big.Int) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+}
+
 func (n *Internet) leaf(host string) (*tls.Certificate, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -345,12 +370,7 @@ func (n *Internet) leaf(host string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, n.root, &n.leafKey.PublicKey, n.rootKey)
+	der, err := x509.CreateCertificate(rand.Reader, leafTemplate(host, serial), n.root, &n.leafKey.PublicKey, n.rootKey)
 	if err != nil {
 		return nil, err
 	}

@@ -261,6 +261,33 @@ func TestUpstreamTrouble(t *testing.T) {
 	r := w.Command("run", "--", "curl", "-sS", "-w", " %{http_code}", "https://api.acme.example/v1").Run()
 	contains(t, r.Stdout, "502", "api.acme.example", `"error":"upstream_unreachable"`)
 	lacks(t, r.Stdout+r.Stderr, "acme-key-0123456789")
+
+	login(t, w, openaiKey, "openai")
+	if err := w.Internet.Distrust("api.openai.com"); err != nil {
+		t.Fatal(err)
+	}
+	r = w.Command("run", "--", "curl", "-sS", "-w", " %{http_code}", "https://api.openai.com/v1/models").Run()
+	contains(t, r.Stdout, "502", "api.openai.com", "certificate")
+	if n := len(w.Internet.Requests("api.openai.com")); n != 0 {
+		t.Errorf("%d requests went to a host that nobody vouches for", n)
+	}
+}
+
+// TestPlaceholderGoesNowhereElse: a placeholder on its way to another service,
+// or in the clear, is what exfiltration looks like; it is refused and recorded.
+func TestPlaceholderGoesNowhereElse(t *testing.T) {
+	w := connected(t)
+	curl := tool(t, "curl")
+	for _, to := range []string{"https://api.anthropic.com/api/hello", "http://echo.example.com/small"} {
+		r := w.Command("run", "--", curl, "-sS", "-w", " %{http_code}", "-H", "X-Copy: authsome-proxy-managed", to).Run()
+		contains(t, r.Stdout, "403", "placeholder")
+	}
+	for _, host := range []string{"api.anthropic.com", "echo.example.com"} {
+		if n := len(w.Internet.Requests(host)); n != 0 {
+			t.Errorf("%d requests with a placeholder arrived at %s", n, host)
+		}
+	}
+	contains(t, must(t, w.Command("log", "--json")), "placeholder")
 }
 
 // TestSecretsStayInside greps for the planted secrets after a journey: in every

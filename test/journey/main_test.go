@@ -61,6 +61,10 @@ func newWorld(t *testing.T) *harness.World {
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(w.AuthsomeHome(), "daemon.log"))
+			for _, q := range w.Internet.Requests("") {
+				t.Logf("arrived: %s %s%s -> %d", q.Method, q.Host, q.Path, q.Status)
+			}
+			t.Logf("asked for by CONNECT: %q", w.Internet.Dialled())
 			t.Logf("everything that was printed:\n%s\nthe daemon's log:\n%s", w.Output(), log)
 		}
 		w.Close()

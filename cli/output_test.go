@@ -177,8 +177,10 @@ func TestRecord(t *testing.T) {
 
 // TestInspectDocument holds that a definition cannot pass for more than it is.
 func TestInspectDocument(t *testing.T) {
-	p := api.Provider{Name: "p", Source: "custom", Hosts: []string{"h"}, Warnings: []string{"w"},
-		Definition: json.RawMessage(`{"z":1,"v":9,"connections":"mine","a":{"y":1,"x":2}}`)}
+	p := api.Provider{
+		Name: "p", Source: "custom", Hosts: []string{"h"}, Warnings: []string{"w"},
+		Definition: json.RawMessage(`{"z":1,"v":9,"connections":"mine","a":{"y":1,"x":2}}`),
+	}
 	doc, err := inspectDocument(p)
 	if err != nil {
 		t.Fatal(err)
@@ -280,9 +282,16 @@ func TestShellQuote(t *testing.T) {
 
 func TestExportRefuses(t *testing.T) {
 	for _, tt := range []struct{ format, name, value string }{
-		{"env", "X=$(touch x)", "v"}, {"json", "a b", "v"}, {"dotenv", "1X", "v"}, {"shell", "", "v"}, {"env", "X\n", "v"},
+		{"env", "X=$(touch x)", "v"},
+		{"json", "a b", "v"},
+		{"dotenv", "1X", "v"},
+		{"shell", "", "v"},
+		{"env", "X\n", "v"},
 		{"env", "X", "canary\x00"},
-		{"dotenv", "X", "canary\nY=1"}, {"dotenv", "X", "canary\r"}, {"dotenv", "X", `canary'"`}, {"dotenv", "X", "canary'$HOME"},
+		{"dotenv", "X", "canary\nY=1"},
+		{"dotenv", "X", "canary\r"},
+		{"dotenv", "X", `canary'"`},
+		{"dotenv", "X", "canary'$HOME"},
 	} {
 		text, err := exportText([]api.ExportedVar{{Name: tt.name, Value: tt.value, Provider: "p"}}, tt.format)
 		if authsome.CodeOf(err) != authsome.Invalid {

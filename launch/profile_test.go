@@ -111,8 +111,21 @@ func TestCodexProfile(t *testing.T) {
 
 func TestNoProfile(t *testing.T) {
 	for _, argv := range [][]string{
-		nil, {""}, {"env"}, {"codex-wrapper"}, {"mycodex"}, {"npx"}, {"npx", "-y"}, {"npx", "other"}, {"npx", "@evil/codex"}, {"node"},
-		{"node", "server.js"}, {"pnpm", "codex"}, {"sh", "-c", "codex"}, {"codex/"}, {"npm", "exec", "@openai/codex"},
+		nil,
+		{""},
+		{"env"},
+		{"codex-wrapper"},
+		{"mycodex"},
+		{"npx"},
+		{"npx", "-y"},
+		{"npx", "other"},
+		{"npx", "@evil/codex"},
+		{"node"},
+		{"node", "server.js"},
+		{"pnpm", "codex"},
+		{"sh", "-c", "codex"},
+		{"codex/"},
+		{"npm", "exec", "@openai/codex"},
 	} {
 		if plan := Profile(argv, Facts{OS: "linux", Connected: []string{"openai"}}); plan != nil {
 			t.Errorf("%q: %+v", argv, plan)
@@ -262,8 +275,13 @@ func TestOlder(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"0.9.0", "0.10.0", true}, {"0.10.0", "0.9.0", false}, {"1.0.0", "1.0.0", false}, {"0.169.0-alpha.1", "0.170.0", true},
-		{"", "1.0.0", false}, {"latest", "1.0.0", false}, {"v1.2.3", "1.2.4", true},
+		{"0.9.0", "0.10.0", true},
+		{"0.10.0", "0.9.0", false},
+		{"1.0.0", "1.0.0", false},
+		{"0.169.0-alpha.1", "0.170.0", true},
+		{"", "1.0.0", false},
+		{"latest", "1.0.0", false},
+		{"v1.2.3", "1.2.4", true},
 	} {
 		if got := older(tt.a, tt.b); got != tt.want {
 			t.Errorf("older(%q, %q) is %v", tt.a, tt.b, got)

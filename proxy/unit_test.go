@@ -95,8 +95,16 @@ func TestProxyToken(t *testing.T) {
 		}
 	}
 	for _, values := range [][]string{
-		nil, {""}, {"Basic"}, {"Basic "}, {"Basic " + enc("tok")}, {"Basic " + enc("u:")}, {"Bearer " + enc("u:tok")}, {"Basic %%%"},
-		{"Basic" + enc("u:tok")}, {"Basic " + enc("u:tok"), "Basic " + enc("u:tok")},
+		nil,
+		{""},
+		{"Basic"},
+		{"Basic "},
+		{"Basic " + enc("tok")},
+		{"Basic " + enc("u:")},
+		{"Bearer " + enc("u:tok")},
+		{"Basic %%%"},
+		{"Basic" + enc("u:tok")},
+		{"Basic " + enc("u:tok"), "Basic " + enc("u:tok")},
 	} {
 		if got, ok := proxyToken(header(values...)); ok {
 			t.Errorf("%q: %q", values, got)

@@ -3,7 +3,6 @@ package provider
 import (
 	"embed"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sort"
 	"strings"
@@ -162,26 +161,4 @@ func distance(a, b string) int {
 		prev2, prev, cur = prev, cur, prev2
 	}
 	return prev[len(b)]
-}
-
-// CheckRegistrable holds a person's own definition to what may be registered:
-// a credential goes to named hosts, never to this machine or a bare address,
-// where whoever is there could be anybody.
-func CheckRegistrable(p *authsome.Provider) error {
-	for _, r := range p.Routes {
-		host := strings.TrimPrefix(r.Host, "*.")
-		if _, err := netip.ParseAddr(host); err == nil {
-			return authsome.E(authsome.Invalid, "register %s: %s is a bare IP address, which names nobody", p.Name, r.Host).
-				WithHint("give the service a host name")
-		}
-		if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-			return authsome.E(authsome.Invalid, "register %s: %s is this machine itself", p.Name, r.Host).
-				WithHint("a service on this machine needs no credential from outside; use a host name of its own")
-		}
-	}
-	if len(p.Routes) == 0 && len(p.Warnings) == 0 {
-		return authsome.E(authsome.Invalid, "register %s: the definition has no api_url, so no request would ever get its credential", p.Name).
-			WithHint("add api_url, or routes; docs/providers.md describes the format")
-	}
-	return nil
 }

@@ -9,15 +9,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
+	"unicode"
 
 	"github.com/tailscale/hujson"
 
 	"github.com/authsome/authsome"
 )
 
-// maxFile bounds a definition, in bytes; the longest known one has 4 KB.
-const maxFile = 1 << 20
+const (
+	// maxFile bounds a definition, in bytes; the longest known one has 4 KB.
+	maxFile = 1 << 20
+	// maxDepth bounds how deep its objects and lists are nested; known ones
+	// have 4. The JSONC parser calls itself for each level, and a stack that
+	// outgrows its limit ends a Go program without a way back.
+	maxDepth = 64
+)
 
 // file is a definition as it is written. Fields that are not here are kept in
 // Provider.Definition and otherwise ignored.
@@ -27,12 +35,13 @@ type file struct {
 	DisplayName   string          `json:"display_name"`
 	AuthType      string          `json:"auth_type"`
 	Flow          string          `json:"flow"`
-	APIURL        oneOrMany       `json:"api_url"`
+	Flows         []string        `json:"flows"`   // addition
+	APIURL        json.RawMessage `json:"api_url"` // a string, or a list of them
 	OAuth         *oauthSection   `json:"oauth"`
 	APIKey        *keySection     `json:"api_key"`
 	Registration  *registration   `json:"registration"`
-	Export        json.RawMessage `json:"export"`
-	Routes        []routeEntry    `json:"routes"`
+	Export        json.RawMessage `json:"export"` // in either of two forms
+	Routes        []routeEntry    `json:"routes"` // addition
 	DocsURL       string          `json:"docs_url"`
 }
 
@@ -50,28 +59,11 @@ type registration struct {
 
 type keySection struct {
 	HeaderName     string       `json:"header_name"`
-	HeaderPrefix   *string      `json:"header_prefix"`
+	HeaderPrefix   *string      `json:"header_prefix"` // absent is "Bearer", null is none
 	KeyPattern     string       `json:"key_pattern"`
 	KeyPatternHint string       `json:"key_pattern_hint"`
 	EnvVar         string       `json:"env_var"`
 	Fields         []fieldEntry `json:"fields"` // addition
-	// prefixSet tells a prefix of null, which means none, from an absent one,
-	// which means Bearer.
-	prefixSet bool
-}
-
-// UnmarshalJSON notes whether header_prefix is there.
-func (k *keySection) UnmarshalJSON(data []byte) error {
-	type plain keySection
-	if err := json.Unmarshal(data, (*plain)(k)); err != nil {
-		return err
-	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(data, &keys); err != nil {
-		return err
-	}
-	_, k.prefixSet = keys["header_prefix"]
-	return nil
 }
 
 type fieldEntry struct {
@@ -83,12 +75,12 @@ type fieldEntry struct {
 }
 
 type routeEntry struct {
-	Host    string        `json:"host"`
-	Port    int           `json:"port"`
-	Path    string        `json:"path"`
-	Methods []string      `json:"methods"`
-	Inject  []injectEntry `json:"inject"`
-	Strip   []string      `json:"strip"`
+	Host    json.RawMessage `json:"host"` // a string, or a list of them
+	Port    int             `json:"port"`
+	Path    string          `json:"path"`
+	Methods []string        `json:"methods"`
+	Inject  []injectEntry   `json:"inject"`
+	Strip   []string        `json:"strip"`
 }
 
 type injectEntry struct {
@@ -96,28 +88,6 @@ type injectEntry struct {
 	Value  string `json:"value"`
 	Basic  string `json:"basic"`
 	When   string `json:"when"`
-}
-
-// oneOrMany is a string or a list of them.
-type oneOrMany []string
-
-// UnmarshalJSON takes null, a string, or a list of strings.
-func (o *oneOrMany) UnmarshalJSON(data []byte) error {
-	switch {
-	case bytes.Equal(data, []byte("null")):
-		return nil
-	case len(data) > 0 && data[0] == '"':
-		var s string
-		if err := json.Unmarshal(data, &s); err != nil {
-			return err
-		}
-		if s != "" {
-			*o = oneOrMany{s}
-		}
-		return nil
-	default:
-		return json.Unmarshal(data, (*[]string)(o))
-	}
 }
 
 // source is a definition's text, for errors that name the line.
@@ -134,7 +104,7 @@ func (s *source) fail(pointer, format string, args ...any) error {
 	// The field may be missing; then the line of what should hold it is given.
 	for p := pointer; line == 0; p = p[:strings.LastIndexByte(p, '/')] {
 		if v := s.root.Find(p); v != nil {
-			line = 1 + bytes.Count(s.text[:v.StartOffset], []byte("\n"))
+			line = s.line(v.StartOffset)
 		}
 		if p == "" {
 			break
@@ -143,52 +113,231 @@ func (s *source) fail(pointer, format string, args ...any) error {
 	return s.failLine(line, pointer, fmt.Sprintf(format, args...))
 }
 
+// line is the number of the line in which the byte at offset is, from 1.
+func (s *source) line(offset int) int {
+	return 1 + bytes.Count(s.text[:min(max(offset, 0), len(s.text))], []byte("\n"))
+}
+
 func (s *source) failLine(line int, pointer, why string) error {
 	where := s.filename
 	if line > 0 {
 		where = fmt.Sprintf("%s:%d", where, line)
 	}
 	if pointer != "" {
-		field := strings.ReplaceAll(strings.ReplaceAll(pointer[1:], "/", "."), "~1", "/")
-		why = field + " " + why
+		names := strings.Split(pointer[1:], "/")
+		for i, n := range names {
+			names[i] = clip(strings.ReplaceAll(strings.ReplaceAll(n, "~1", "/"), "~0", "~"))
+		}
+		where += ": " + strings.Join(names, ".")
 	}
 	return authsome.E(authsome.Invalid, "%s: %s", where, why).
 		WithHint("correct the definition; docs/providers.md describes the format")
 }
 
-// read parses the text: JSON, or JSON with comments and trailing commas.
-func read(filename string, text []byte) (*file, *source, error) {
-	s := &source{filename: filename, text: text}
-	if len(text) > maxFile {
-		return nil, nil, s.failLine(0, "", "it is longer than 1 MiB")
-	}
+// read parses the text: JSON, or JSON with comments and trailing commas. plain
+// is the definition as JSON, with every field of it.
+func read(filename string, text []byte) (f *file, s *source, plain json.RawMessage, err error) {
 	// A mark that Windows editors leave at the front of a file.
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	s.text = text
-	root, err := hujson.Parse(text)
-	if err != nil {
+	s = &source{filename: clip(filename), text: text}
+	if len(text) > maxFile {
+		return nil, nil, nil, s.failLine(0, "", "it is longer than 1 MiB")
+	}
+	if at := tooDeep(text); at >= 0 {
+		return nil, nil, nil, s.failLine(s.line(at), "", fmt.Sprintf("it is nested more than %d levels deep", maxDepth))
+	}
+	if s.root, err = hujson.Parse(text); err != nil {
 		line := 0
 		if i := strings.Index(err.Error(), "line "); i >= 0 {
 			_, _ = fmt.Sscanf(err.Error()[i:], "line %d", &line)
 		}
-		return nil, nil, s.failLine(line, "", "it is not valid JSON or JSONC")
+		return nil, nil, nil, s.failLine(line, "", "it is not valid JSON or JSONC")
 	}
-	s.root = root
-	if root.Value.Kind() != '{' {
-		return nil, nil, s.failLine(1, "", "it is not a JSON object")
+	if s.root.Value.Kind() != '{' {
+		return nil, nil, nil, s.failLine(1, "", "it is not a JSON object")
 	}
-	standard, err := hujson.Standardize(bytes.Clone(text))
-	if err != nil {
-		return nil, nil, s.failLine(0, "", "it is not valid JSON or JSONC")
+	if err := s.twice("", s.root); err != nil {
+		return nil, nil, nil, err
 	}
-	var f file
-	if err := json.Unmarshal(standard, &f); err != nil {
+	// Standardize leaves every value at its offset.
+	standard := s.root.Clone()
+	standard.Standardize()
+	packed := standard.Pack()
+	f = &file{}
+	if err := json.Unmarshal(packed, f); err != nil {
 		var te *json.UnmarshalTypeError
-		if errors.As(err, &te) && te.Field != "" {
-			pointer := "/" + strings.ReplaceAll(te.Field, ".", "/")
-			return nil, nil, s.fail(pointer, "is a %s, where a %s belongs", te.Value, te.Type)
+		if !errors.As(err, &te) {
+			return nil, nil, nil, s.failLine(0, "", "it is not valid JSON or JSONC")
 		}
-		return nil, nil, s.failLine(0, "", "a value is of the wrong kind")
+		pointer := ""
+		if te.Field != "" {
+			pointer = "/" + strings.ReplaceAll(te.Field, ".", "/")
+		}
+		return nil, nil, nil, s.failLine(s.line(int(te.Offset)), pointer, "must be "+kindName(te.Type)+", not "+article(te.Value))
 	}
-	return &f, s, nil
+	var out bytes.Buffer
+	out.Grow(len(packed))
+	if err := json.Compact(&out, packed); err != nil {
+		return nil, nil, nil, s.failLine(0, "", "it is not valid JSON or JSONC")
+	}
+	return f, s, out.Bytes(), nil
+}
+
+// tooDeep gives the offset at which the nesting goes beyond maxDepth, or -1.
+func tooDeep(text []byte) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case c == '/' && i+1 < len(text) && text[i+1] == '/':
+			for i < len(text) && text[i] != '\n' {
+				i++
+			}
+		case c == '/' && i+1 < len(text) && text[i+1] == '*':
+			end := bytes.Index(text[i+2:], []byte("*/"))
+			if end < 0 {
+				return -1 // the parser will say that the comment has no end
+			}
+			i += 2 + end + 1
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return i
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return -1
+}
+
+// twice refuses an object that holds a name twice: programs differ in which of
+// the two they take, and one that a person has read must be the one that counts.
+// At the top, capitals make no difference, since encoding/json ignores them.
+func (s *source) twice(pointer string, v hujson.Value) error {
+	switch v := v.Value.(type) {
+	case *hujson.Array:
+		for i := range v.Elements {
+			if err := s.twice(fmt.Sprintf("%s/%d", pointer, i), v.Elements[i]); err != nil {
+				return err
+			}
+		}
+	case *hujson.Object:
+		seen := make(map[string]bool, len(v.Members))
+		for i := range v.Members {
+			name := memberName(&v.Members[i])
+			key := name
+			if pointer == "" {
+				key = strings.ToLower(name)
+			}
+			at := pointer + "/" + escape(name)
+			if seen[key] {
+				return s.failLine(s.line(v.Members[i].Name.StartOffset), at, "is there twice")
+			}
+			seen[key] = true
+			if err := s.twice(at, v.Members[i].Value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stringOrList reads a value that is a string, a list of them, or null. The
+// pointers belong to the strings, for errors.
+func (s *source) stringOrList(pointer string, raw json.RawMessage) (texts, pointers []string, err error) {
+	if len(raw) == 0 || raw[0] == 'n' {
+		return nil, nil, nil
+	}
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return []string{one}, []string{pointer}, nil
+	}
+	if err := json.Unmarshal(raw, &texts); err != nil {
+		return nil, nil, s.fail(pointer, "must be a text or a list of texts")
+	}
+	if len(texts) > maxRoutes {
+		return nil, nil, s.fail(pointer, "has more than %d elements", maxRoutes)
+	}
+	for i := range texts {
+		pointers = append(pointers, fmt.Sprintf("%s/%d", pointer, i))
+	}
+	return texts, pointers, nil
+}
+
+// members lists the names in an object, in the file's order.
+func (s *source) members(pointer string) []string {
+	v := s.root.Find(pointer)
+	if v == nil {
+		return nil
+	}
+	obj, ok := v.Value.(*hujson.Object)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for i := range obj.Members {
+		out = append(out, memberName(&obj.Members[i]))
+	}
+	return out
+}
+
+func memberName(m *hujson.ObjectMember) string {
+	lit, _ := m.Name.Value.(hujson.Literal)
+	return lit.String()
+}
+
+// escape writes a name as a part of a JSON pointer (RFC 6901 section 3).
+func escape(name string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
+}
+
+// kindName says in JSON's words what belongs into a Go type.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map, reflect.Pointer:
+		return "an object"
+	default:
+		return "a text"
+	}
+}
+
+// article fits what encoding/json calls a value into a sentence.
+func article(value string) string {
+	switch kind, _, _ := strings.Cut(value, " "); kind {
+	case "bool":
+		return "true or false"
+	case "string":
+		return "a text"
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	default:
+		return "a number"
+	}
+}
+
+// clip keeps text from a file short in an error, and on its line.
+func clip(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > 80 {
+		s = strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
 }

@@ -2,7 +2,7 @@ package provider
 
 import (
 	"encoding/json"
-	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,74 +17,14 @@ import (
 	"github.com/authsome/authsome/route"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden is what is compared of a provider.
-type golden struct {
-	Flows    []authsome.Flow
-	Routes   []authsome.Route
-	Key      authsome.KeyForm
-	Env      []authsome.EnvVar
-	Warnings []string `json:",omitempty"`
-}
-
-// TestBundled compares every bundled definition, as it is understood, with a
-// golden file, so that no change of the loader moves a credential unseen.
-func TestBundled(t *testing.T) {
-	c, err := NewCatalog()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, p := range c.All() {
-		seen[p.Name+".json"] = true
-		t.Run(p.Name, func(t *testing.T) {
-			if len(p.Routes) == 0 || len(p.Env) == 0 || len(p.Flows) == 0 || len(p.Warnings) != 0 {
-				t.Errorf("it cannot be used: %d routes, %d variables, flows %v, warnings %v", len(p.Routes), len(p.Env), p.Flows, p.Warnings)
-			}
-			got, err := json.MarshalIndent(golden{p.Flows, p.Routes, p.Key, p.Env, p.Warnings}, "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			path := filepath.Join("testdata", "golden", p.Name+".json")
-			if *update {
-				if err := os.WriteFile(path, append(got, '\n'), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatalf("%v; go test ./provider -update writes it", err)
-			}
-			if diff := cmp.Diff(strings.TrimSpace(string(want)), string(got)); diff != "" {
-				t.Errorf("it is understood differently (-want +got):\n%s", diff)
-			}
-			if err := CheckRegistrable(p); err != nil {
-				t.Errorf("it could not be registered: %v", err)
-			}
-		})
-	}
-	files, _ := os.ReadDir(filepath.Join("testdata", "golden"))
-	for _, f := range files {
-		if !seen[f.Name()] {
-			t.Errorf("%s belongs to no definition", f.Name())
-		}
-	}
-	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl") {
-		if _, ok := c.Get(must); !ok {
-			t.Errorf("%s is missing", must)
-		}
-	}
-}
-
-// TestSchema holds the bundled definitions, and the example of the
-// documentation, to schema.json.
-func TestSchema(t *testing.T) {
-	var schema jsonschema.Schema
+// validate holds a definition to schema.json.
+func validate(t *testing.T, text []byte) error {
+	t.Helper()
 	data, err := os.ReadFile("schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var schema jsonschema.Schema
 	if err := json.Unmarshal(data, &schema); err != nil {
 		t.Fatal(err)
 	}
@@ -92,31 +32,47 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func(name string, data []byte) error {
-		standard, err := hujson.Standardize(data)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		var v any
-		if err := json.Unmarshal(standard, &v); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return resolved.Validate(v)
+	standard, err := hujson.Standardize(text)
+	if err != nil {
+		t.Fatal(err)
 	}
+	var v any
+	if err := json.Unmarshal(standard, &v); err != nil {
+		t.Fatal(err)
+	}
+	return resolved.Validate(v)
+}
+
+// TestSchema: the bundled definitions and the files of the tests are what
+// schema.json describes, and it refuses what Parse refuses, as far as a schema
+// can.
+func TestSchema(t *testing.T) {
 	files, _ := filepath.Glob("defs/*.jsonc")
-	files = append(files, "testdata/files/everything.jsonc", "testdata/files/v1-oauth.json", "testdata/files/v1-key.json")
-	for _, f := range files {
+	more, _ := filepath.Glob("testdata/files/*")
+	for _, f := range append(files, more...) {
 		data, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := check(f, data); err != nil {
+		if err := validate(t, data); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	for _, bad := range []string{`{}`, `{"name":"x"}`, `{"name":"x","auth_type":"magic"}`, `{"name":"a b","auth_type":"api_key"}`, `{"name":"x","auth_type":"api_key","routes":[{"host":"h"}]}`} {
-		if check("bad", []byte(bad)) == nil {
+	for _, bad := range []string{
+		`{}`, `{"name":"x"}`, `{"name":"x","auth_type":"magic"}`, `{"name":"a b","auth_type":"api_key"}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h"}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"header":"X"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"header":"X","value":"fixed"}]}]}`,
+		`{"name":"x","auth_type":"api_key","api_url":7}`,
+		`{"name":"x","auth_type":"api_key","flows":["telepathy"]}`,
+		`{"name":"x","auth_type":"api_key","export":{"A":7}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"token_url":"http://x"}}`,
+	} {
+		if validate(t, []byte(bad)) == nil {
 			t.Errorf("the schema accepts %s", bad)
+		}
+		if _, err := Parse("x.json", []byte(bad)); err == nil {
+			t.Errorf("Parse accepts %s", bad)
 		}
 	}
 }
@@ -136,7 +92,11 @@ func parseFile(t *testing.T, name string) *authsome.Provider {
 
 func hosts(p *authsome.Provider) (out []string) {
 	for _, r := range p.Routes {
-		out = append(out, r.Host+r.Path)
+		h := r.Host
+		if r.Port != 0 {
+			h = fmt.Sprintf("%s:%d", h, r.Port)
+		}
+		out = append(out, h+r.Path)
 	}
 	return out
 }
@@ -190,6 +150,10 @@ func TestEverything(t *testing.T) {
 			Host: "*.git.everything.example", Port: 8443,
 			Inject: []authsome.Injection{{Slot: authsome.SlotBasic, Name: "Authorization", Value: "{account}:{api_key}", When: authsome.OnChallenge}},
 		},
+		{
+			Host: "git.everything.example", Port: 8443,
+			Inject: []authsome.Injection{{Slot: authsome.SlotBasic, Name: "Authorization", Value: "{account}:{api_key}", When: authsome.OnChallenge}},
+		},
 	}
 	if diff := cmp.Diff(want, p.Routes); diff != "" {
 		t.Error(diff)
@@ -199,145 +163,225 @@ func TestEverything(t *testing.T) {
 	}
 }
 
-// TestRegexp: an expression is routed only where it is proven to stay inside
-// one domain.
-func TestRegexp(t *testing.T) {
+// TestForms: the spellings that files of either generation use.
+func TestForms(t *testing.T) {
+	const key = `"name":"acme-1","auth_type":"api_key"`
 	tests := []struct {
-		expr, want string // want "" is no route
-		warn       bool
+		name, text  string
+		hosts, env  string
+		value, warn string // of the first injection; a part of the warnings
 	}{
-		{`.*\.linear\.app`, "*.linear.app", false},
-		{`^.*\.linear\.app$`, "*.linear.app", false},
-		{`[a-z0-9-]+\.example\.com`, "*.example.com", false},
-		{`api\.example\.com`, "api.example.com", false},
-		{`.*googleapis.*`, "*.googleapis.com", true},
-		{`.*githubusercontent\.com$`, "*.githubusercontent.com", true},
-		{`.*linear\.app`, "", true},      // evillinear.app
-		{`.*\.linear.app`, "", true},     // x.linearxapp
-		{`.*\.(a|b)\.example`, "", true}, // not understood, so not proven
-		{`.*`, "", true},
-		{`.*\.com`, "", true},
-		{`.*\.co\.uk`, "", true},
-		{`.*\.github\.io`, "", true}, // tenants run code there
-		{`mine\.github\.io`, "mine.github.io", false},
-		{`(`, "", true},
-		{`.*\.example\.com|evil\.test`, "", true},
-		{`(?i).*\.example\.com`, "*.example.com", false},
-		{strings.Repeat("(", 2000), "", true},
+		{"the least", `{` + key + `}`, "", "ACME_1_API_KEY=token", "", "no api_url"},
+		{"null everywhere", `{` + key + `,"schema_version":null,"display_name":null,"flow":null,"flows":null,"api_url":null,"oauth":null,
+			"api_key":null,"registration":null,"export":null,"routes":null,"docs_url":null}`, "", "ACME_1_API_KEY=token", "", "no api_url"},
+		{"null inside", `{` + key + `,"api_url":["a.example.com",null],"api_key":{"header_name":null,"header_prefix":null,"key_pattern":null,
+			"key_pattern_hint":null,"env_var":null,"fields":null},"export":{"A":null,"B":"API_TOKEN"}}`, "a.example.com", "B=token", "{token}", ""},
+		{"empty prefix", `{` + key + `,"api_url":"a.example.com","api_key":{"header_prefix":""}}`, "a.example.com", "ACME_1_API_KEY=token", "{token}", ""},
+		{"no prefix given", `{` + key + `,"api_url":"a.example.com","api_key":{"header_name":"X-Key"}}`, "a.example.com", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"host with port", `{` + key + `,"api_url":"A.Example.com.:8443"}`, "a.example.com:8443", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"usual port", `{` + key + `,"api_url":"https://a.example.com:443/"}`, "a.example.com", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"prefix with a star", `{` + key + `,"api_url":"a.example.com/api/*"}`, "a.example.com/api", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"wildcard with path", `{` + key + `,"api_url":"https://*.example.com/api/0/"}`, "*.example.com/api/0", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"international", `{` + key + `,"api_url":"https://münchen.example/ä"}`, "xn--mnchen-3ya.example/%C3%A4", "ACME_1_API_KEY=token", "Bearer {token}", ""},
+		{"export, older", `{` + key + `,"api_url":"a.example.com","export":{"env":{"api_key":"K","refresh_token":"R","access_token":null}}}`,
+			"a.example.com", "K=token", "Bearer {token}", ""},
+		{"export of addresses", `{` + key + `,"api_url":"https://a.example.com:8443/v1","export":{"U":"API_URL","B":"BASE_URL"}}`,
+			"a.example.com:8443/v1", "U=https://a.example.com:8443/v1 B=https://a.example.com:8443/v1", "Bearer {token}", ""},
+		{"export of what is not there", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","X":"SOMETHING"}}`,
+			"a.example.com", "K=token", "Bearer {token}", "export of X"},
+		{"refresh tokens stay inside", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","R":"REFRESH_TOKEN"}}`,
+			"a.example.com", "K=token", "Bearer {token}", ""},
+		{"env_var", `{` + key + `,"api_url":"a.example.com","api_key":{"env_var":"SCANNED"}}`, "a.example.com", "SCANNED=token", "Bearer {token}", ""},
+		{"several keys", `{` + key + `,"api_key":{"fields":[{"name":"a"},{"name":"api_key"}]},"api_url":"a.example.com"}`,
+			"a.example.com", "ACME_1_A=a ACME_1_API_KEY=api_key", "Bearer {token}", ""},
+		{"base_url missing", `{"name":"ghe","auth_type":"oauth2","flow":"pkce","api_url":"{base_url}/api","oauth":{"authorization_url":"{base_url}/a","token_url":"{base_url}/t"}}`,
+			"", "GHE_ACCESS_TOKEN=token", "", "base_url is missing"},
+		{"routes before api_url", `{` + key + `,"api_url":"a.example.com","routes":[{"host":"b.example.com","path":"/","port":443,"inject":[{"header":"X","value":"{token}"}]}]}`,
+			"b.example.com", "ACME_1_API_KEY=token", "{token}", ""},
+		{"token or OAuth", `{"name":"both","auth_type":"oauth2","flow":"pkce","api_url":"a.example.com","api_key":{},"oauth":{"authorization_url":"https://x.example.com/a","token_url":"https://x.example.com/t"}}`,
+			"a.example.com", "BOTH_ACCESS_TOKEN=token", "Bearer {token}", ""},
+		{"browser", `{"name":"b","auth_type":"browser","flow":"browser","api_url":"a.example.com","browser":{"domains":["x"]}}`,
+			"a.example.com", "B_ACCESS_TOKEN=token", "Bearer {token}", "no way to log in"},
 	}
 	for _, tt := range tests {
-		data, _ := json.Marshal(map[string]any{"name": "x", "auth_type": "api_key", "api_url": "regex:" + tt.expr})
-		p, err := Parse("x.json", data)
-		if err != nil {
-			t.Errorf("%.40s: %v", tt.expr, err)
-			continue
-		}
-		if got := strings.Join(hosts(p), " "); got != tt.want || (len(p.Warnings) > 0) != tt.warn {
-			t.Errorf("regex:%.40s is routed to %q with warnings %v, want %q", tt.expr, got, p.Warnings, tt.want)
-		}
-		for _, stranger := range []string{"googleapis.evil.example", "evilgithubusercontent.com", "evillinear.app", "api.example.com.evil.test"} {
-			for _, r := range p.Routes {
-				if pt, err := route.ParsePattern(r.Host); err != nil || pt.Match(stranger) {
-					t.Errorf("regex:%.40s gives %s a credential", tt.expr, stranger)
-				}
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Parse("x.jsonc", []byte("\xef\xbb\xbf// a comment\n"+tt.text))
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
+			if err := validate(t, []byte(tt.text)); err != nil {
+				t.Errorf("schema.json: %v", err)
+			}
+			var env []string
+			for _, e := range p.Env {
+				env = append(env, e.Name+"="+e.Field+e.URL)
+			}
+			if got := strings.Join(hosts(p), " "); got != tt.hosts {
+				t.Errorf("hosts %q, want %q", got, tt.hosts)
+			}
+			if got := strings.Join(env, " "); got != tt.env && tt.name != "browser" {
+				t.Errorf("variables %q, want %q", got, tt.env)
+			}
+			if len(p.Routes) > 0 && p.Routes[0].Inject[0].Value != tt.value {
+				t.Errorf("value %q, want %q", p.Routes[0].Inject[0].Value, tt.value)
+			}
+			if got := strings.Join(p.Warnings, "; "); !strings.Contains(got, tt.warn) || tt.warn == "" && got != "" {
+				t.Errorf("warnings %q, want %q", got, tt.warn)
+			}
+		})
+	}
+	p, err := Parse("x.json", []byte(`{"name":"both","auth_type":"oauth2","flow":"pkce","api_key":{},"oauth":{"authorization_url":"https://x.example.com/a","token_url":"https://x.example.com/t"}}`))
+	if err != nil || !slices.Equal(p.Flows, []authsome.Flow{authsome.FlowAPIKey}) || p.AuthType != authsome.AuthAPIKey {
+		t.Errorf("a token beside OAuth: flows %v, %s, %v", p.Flows, p.AuthType, err)
 	}
 }
 
 // TestBroken: what is wrong is named with file, line and field.
 func TestBroken(t *testing.T) {
+	key := func(more string) string { return `{"name":"x","auth_type":"api_key",` + more + `}` }
+	oauth := func(more string) string {
+		return "{\"name\":\"x\",\"auth_type\":\"oauth2\",\"flow\":\"pkce\",\"oauth\":{\n\"authorization_url\":\"https://a.example.com/a\",\n" + more + "}}"
+	}
+	inject := func(in string) string { return key(`"routes":[{"host":"a.example.com","inject":[` + in + `]}]`) }
 	tests := []struct{ text, want string }{
-		{"", "x.json"},
-		{"{", "not valid JSON"},
-		{"[]", "not a JSON object"},
+		{"", "x.json:1: it is not valid JSON"},
+		{"{\n\"name\": }", "x.json:2: it is not valid JSON"},
+		{"[]", "x.json:1: it is not a JSON object"},
 		{"null", "not a JSON object"},
-		{`{"name":"x"}`, "auth_type"},
-		{`{"name":"../x","auth_type":"api_key"}`, "name"},
-		{`{"name":"a..b","auth_type":"api_key"}`, "name"},
-		{`{"schema_version":9,"name":"x","auth_type":"api_key"}`, "schema_version"},
-		{`{"name":"x","auth_type":"api_key","flow":"pkce"}`, "flow"},
-		{`{"name":"x","auth_type":"oauth2","flow":"pkce"}`, "oauth"},
-		{"{\"name\":\"x\",\n\"auth_type\":\"api_key\",\n\"api_url\":\"http://api.example.com\"}", "x.json:3: api_url"},
-		{`{"name":"x","auth_type":"api_key","api_url":["api.example.com","*.com"]}`, "api_url.1"},
-		{`{"name":"x","auth_type":"api_key","api_url":"https://user:pw@api.example.com"}`, "api_url"},
-		{`{"name":"x","auth_type":"api_key","api_url":"api.example.com:99999"}`, "api_url"},
-		{`{"name":"x","auth_type":"api_key","api_url":"https://api.example.com/..%2fx"}`, "api_url"},
-		{`{"name":"x","auth_type":"api_key","api_url":7}`, "api_url"},
-		{`{"name":7,"auth_type":"api_key"}`, "name"},
-		{`{"name":"x","auth_type":"api_key","api_key":{"key_pattern":"("}}`, "pattern"},
-		{`{"name":"x","auth_type":"api_key","api_url":"a.example.com","api_key":{"header_name":"Host"}}`, "Host"},
-		{`{"name":"x","auth_type":"api_key","api_url":"a.example.com","api_key":{"header_name":"content-length"}}`, "framing"},
-		{`{"name":"x","auth_type":"api_key","api_url":"a.example.com","api_key":{"header_name":"X Y"}}`, "no header"},
-		{`{"name":"x","auth_type":"api_key","api_url":"a.example.com","api_key":{"header_prefix":"a\r\nX: y"}}`, "no header may have"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com"}]}`, "inject"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","inject":[{"header":"X","value":"fixed"}]}]}`, "{token}"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","inject":[{"header":"X","value":"{nothing}"}]}]}`, "no field"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","inject":[{"header":"X","value":"{token} }"}]}]}`, "braces"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","inject":[{"basic":"{token}"}]}]}`, "colon"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","inject":[{"basic":"u:{token}","when":"never"}]}]}`, "when"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"*.co.uk","inject":[{"basic":"u:{token}"}]}]}`, "host"},
-		{`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example.com","methods":["get"],"inject":[{"basic":"u:{token}"}]}]}`, "methods"},
-		{`{"name":"x","auth_type":"api_key","export":{"LD_PRELOAD":"API_TOKEN"}}`, "LD_PRELOAD"},
-		{`{"name":"x","auth_type":"api_key","export":{"A B":"API_TOKEN"}}`, "variable"},
-		{`{"name":"x","auth_type":"api_key","export":[]}`, "export"},
-		{`{"name":"x","auth_type":"api_key","api_key":{"fields":[{"name":"a"},{"name":"a"}]}}`, "fields"},
-		{`{"name":"x","display_name":"a\u0000b","auth_type":"api_key"}`, "display_name"},
-		{`{"name":"` + strings.Repeat("x", maxFile) + `"}`, "1 MiB"},
+		{strings.Repeat("[", maxFile), "x.json:1: it is nested more than 64"},
+		{strings.Repeat(`{"a":`, maxFile/8), "nested"},
+		{`{"a":` + strings.Repeat(`["]","\"]",/*]*/`, maxFile/32), "nested"},
+		{`{"name":"x","auth_type":"api_key",` + "\n" + `"name":"y"}`, "x.json:2: name: is there twice"},
+		{`{"name":"x","auth_type":"api_key","api_url":"a.example.com","API_URL":"b.example.com"}`, "API_URL: is there twice"},
+		{key(`"export":{"A":"API_TOKEN","A":"API_URL"}`), "export.A: is there twice"},
+		{`{"auth_type":"api_key"}`, "x.json:1: name: is missing"},
+		{`{"name":"x"}`, "auth_type: is missing"},
+		{`{"name":"../x","auth_type":"api_key"}`, "name: is"},
+		{`{"name":"a..b","auth_type":"api_key"}`, "name: is"},
+		{`{"name":"` + strings.Repeat("a", 65) + `","auth_type":"api_key"}`, "name: is"},
+		{`{"name":"x\ny","auth_type":"api_key"}`, "name: is"},
+		{`{"schema_version":9,"name":"x","auth_type":"api_key"}`, "schema_version: is 9"},
+		{`{"name":"x","auth_type":"magic"}`, "auth_type: is \"magic\""},
+		{key(`"flow":"pkce"`), "flow: is \"pkce\", which does not go with auth_type api_key"},
+		{key(`"flow":"telepathy"`), "flow: is \"telepathy\", which is no flow"},
+		{key(`"flows":["api_key","api_key"]`), "flows.1: names api_key a second time"},
+		{key(`"flow":"pkce","flows":["api_key"]`), "flow: is \"pkce\", but the first of flows"},
+		{key(`"flows":["api_key","telepathy"]`), "flows.1: is \"telepathy\""},
+		{`{"name":"x","auth_type":"oauth2"}`, "flow: is missing"},
+		{`{"name":"x","auth_type":"oauth2","flow":"pkce"}`, "oauth: is missing"},
+		{`{"name":"x","auth_type":"oauth2","flow":"api_key"}`, "flow: is api_key"},
+		{oauth(`"token_url":"http://a.example.com/t"`), "x.json:3: oauth.token_url: must be https"},
+		{oauth(`"token_url":"a.example.com/t"`), "x.json:3: oauth.token_url: is no address"},
+		{oauth(`"token_url":"https://user:pw@a.example.com/t"`), "oauth.token_url: is no address"},
+		{oauth(`"token_url":"https://0x7f.1/t"`), "oauth.token_url: has no usable host"},
+		{oauth(`"token_url":"https://a.example.com/t","revocation_url":"http://a.example.com"`), "oauth.revocation_url: must be https"},
+		{oauth(`"scopes":[]`), "x.json:1: oauth.token_url: is missing"},
+		{`{"name":"x","auth_type":"oauth2","flow":"dcr_pkce","oauth":{},"registration":{"registration_endpoint":"http://a.example.com"}}`, "registration.registration_endpoint: must be https"},
+		{oauth(`"base_url":"http://a.example.com","token_url":"{base_url}/t"`), "oauth.base_url: must be https"},
+		{oauth(`"token_url":7`), "x.json:3: oauth.token_url: must be a text, not a number"},
+		{"{\"name\":\"x\",\n\"auth_type\":\"api_key\",\n\"api_url\":\"http://api.example.com\"}", "x.json:3: api_url: begins with http://"},
+		{key(`"api_url":["api.example.com","*.com"]`), "api_url.1: cannot be routed"},
+		{key(`"api_url":"*.github.io"`), "anybody can have a name under github.io"},
+		{key(`"api_url":"*.co.uk"`), "api_url: cannot be routed"},
+		{key(`"api_url":"*"`), "api_url: cannot be routed"},
+		{key(`"api_url":"https://user:pw@api.example.com"`), "api_url: is no address"},
+		{key(`"api_url":"https://api.example.com?x=1"`), "api_url: is no address"},
+		{key(`"api_url":"api.example.com:99999"`), "api_url: cannot be routed"},
+		{key(`"api_url":"https://api.example.com/..%2fx"`), "api_url: cannot be routed"},
+		{key(`"api_url":"https://0x7f.1/"`), "api_url: cannot be routed"},
+		{key(`"api_url":7`), "api_url: must be a text or a list of texts"},
+		{key(`"api_url":["a.example.com",7]`), "api_url: must be a text or a list of texts"},
+		{`{"name":7,"auth_type":"api_key"}`, "x.json:1: name: must be a text, not a number"},
+		{key("\n\"api_key\":{\n\"header_name\":{}}"), "x.json:3: api_key.header_name: must be a text, not an object"},
+		{key(`"api_key":{"key_pattern":"("}`), "api_key.key_pattern: is no regular expression"},
+		{key(`"api_key":{"key_pattern":"(?=x)"}`), "api_key.key_pattern: is no regular expression"},
+		{key(`"api_key":{"key_pattern":"a)(b"}`), "api_key.key_pattern: is no regular expression"},
+		{key(`"api_key":{"key_pattern":"` + strings.Repeat("a", 1001) + `"}`), "api_key.key_pattern: is no regular expression"},
+		{key(`"api_key":{"key_pattern_hint":"\u001b[2J"}`), "api_key.key_pattern_hint: is longer"},
+		{key(`"api_url":"a.example.com","api_key":{"header_name":"Host"}`), "api_key.header_name: names Host"},
+		{key(`"api_url":"a.example.com","api_key":{"header_name":"content-length"}`), "framing"},
+		{key(`"api_url":"a.example.com","api_key":{"header_name":"Proxy-Anything"}`), "framing"},
+		{key(`"api_url":"a.example.com","api_key":{"header_name":"X Y"}`), "no header"},
+		{key(`"api_url":"a.example.com","api_key":{"header_prefix":"a\r\nX: y"}`), "no header may have"},
+		{key(`"api_url":"a.example.com","api_key":{"header_prefix":"{account}"}`), "api_key.header_prefix: holds braces"},
+		{key(`"api_url":"a.example.com","api_key":{"fields":[{"name":"a"},{"name":"b"}]}`), "uses {token}"},
+		{key(`"routes":[{"host":"a.example.com"}]`), "routes.0.inject: is missing"},
+		{key(`"routes":[{"inject":[{"basic":"u:{token}"}]}]`), "routes.0.host: is missing"},
+		{key(`"routes":[{"host":["a.example.com","*.co.uk"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.host.1: cannot be routed"},
+		{key(`"routes":[{"host":"a.example.com","port":70000,"inject":[{"basic":"u:{token}"}]}]`), "routes.0.port"},
+		{key(`"routes":[{"host":"a.example.com","path":"v1","inject":[{"basic":"u:{token}"}]}]`), "routes.0.path"},
+		{key(`"routes":[{"host":"a.example.com","path":"/x/..%2fv1","inject":[{"basic":"u:{token}"}]}]`), "routes.0.path"},
+		{key(`"routes":[{"host":"a.example.com","strip":["Content-Length"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.strip.0: names Content-Length"},
+		{key(`"routes":[{"host":"a.example.com","strip":["A B"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.strip.0"},
+		{key(`"routes":[{"host":"a.example.com","methods":["get"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.methods.0"},
+		{inject(`{"header":"X","value":"fixed"}`), "routes.0.inject.0.value: does not say where"},
+		{inject(`{"header":"X","value":"{nothing}"}`), "routes.0.inject.0.value: uses {nothing}"},
+		{inject(`{"header":"X","value":"{access_token}"}`), "uses {access_token}"},
+		{inject(`{"header":"X","value":"{token} }"}`), "braces"},
+		{inject(`{"header":"X","value":"{token}\u0000"}`), "no header may have"},
+		{inject(`{"header":"Transfer-Encoding","value":"{token}"}`), "routes.0.inject.0.header: names Transfer-Encoding"},
+		{inject(`{"header":"X","value":"{token}"},{"header":"x","value":"a {token}"}`), "routes.0.inject.1: fills x"},
+		{inject(`{"header":"X"}`), "routes.0.inject.0: needs either"},
+		{inject(`{"basic":"{token}"}`), "routes.0.inject.0.basic: has no colon"},
+		{inject(`{"basic":"u:{token}","when":"never"}`), "routes.0.inject.0.when"},
+		{key(`"export":{"LD_PRELOAD":"API_TOKEN"}`), "export.LD_PRELOAD: names the variable LD_PRELOAD"},
+		{key(`"export":{"https_proxy":"BASE_URL"}`), "export.https_proxy"},
+		{key(`"export":{"AUTHSOME_HOME":"API_TOKEN"}`), "export.AUTHSOME_HOME"},
+		{key(`"export":{"A B":"API_TOKEN"}`), "export.A B: names the variable"},
+		{key(`"export":{"A":7}`), "export.A: must be the name of a field"},
+		{key(`"export":{"env":{"api_key":7}}`), "export.env.api_key: must be the name of a variable"},
+		{key(`"export":[]`), "export: must be an object"},
+		{key(`"api_key":{"fields":[{"name":"a"},{"name":"a"}]}`), "api_key.fields.1.name: is a, as another"},
+		{key(`"api_key":{"fields":[{"name":"a-b"}]}`), "api_key.fields.0.name"},
+		{key(`"api_key":{"fields":[{"name":"refresh_token"}]}`), "api_key.fields.0.name"},
+		{key(`"api_key":{"fields":[{"name":"a","pattern":"["}]}`), "api_key.fields.0.pattern"},
+		{key(`"api_key":{"key_pattern":"a","fields":[{"name":"a"}]}`), "api_key.key_pattern: is for a single key"},
+		{key(`"display_name":"a\u0000b"`), "display_name: is longer"},
+		{key(`"display_name":"a\u202eb"`), "display_name: is longer"},
+		{`{"name":"` + strings.Repeat("x", maxFile) + `"}`, "x.json: it is longer than 1 MiB"},
 	}
 	for _, tt := range tests {
 		_, err := Parse("x.json", []byte(tt.text))
-		if authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "x.json") {
+		if authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "x.json:") {
 			t.Errorf("%.120s: error %v, want one that names x.json and %q", tt.text, err, tt.want)
 		}
-		if err != nil && authsome.HintOf(err) == "" {
-			t.Errorf("%.80s: no hint", tt.text)
+		if err != nil && (authsome.HintOf(err) == "" || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\n\x1b")) {
+			t.Errorf("%.80s: no hint, or an error that fills the screen: %q", tt.text, err)
 		}
-	}
-}
-
-func TestCatalog(t *testing.T) {
-	c, err := NewCatalog()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := len(c.All())
-	own := &authsome.Provider{Name: "openai", Source: authsome.Custom}
-	c.SetCustom(own)
-	c.SetCustom(&authsome.Provider{Name: "zzz", Source: authsome.Custom})
-	if p, _ := c.Get("openai"); p != own || len(c.All()) != n+1 || !c.Bundled("openai") || c.Bundled("zzz") {
-		t.Error("a registered definition is not in front of the bundled one")
-	}
-	if !c.RemoveCustom("openai") || c.RemoveCustom("openai") {
-		t.Error("RemoveCustom")
-	}
-	if p, _ := c.Get("openai"); p == own {
-		t.Error("the bundled definition does not come back")
-	}
-	if !slices.IsSortedFunc(c.All(), func(a, b *authsome.Provider) int { return strings.Compare(a.Name, b.Name) }) {
-		t.Error("All is not sorted")
-	}
-	for in, want := range map[string]string{"opnai": "openai", "githbu": "github", "OpenAI": "openai", "brave": "brave-search"} {
-		if near := c.Nearest(in); len(near) == 0 || near[0] != want {
-			t.Errorf("nearest to %s: %v, want %s first", in, near, want)
-		}
-	}
-	if near := c.Nearest("sk-proj-0123456789abcdefghij"); len(near) != 0 {
-		t.Errorf("nearest to a key: %v", near)
 	}
 }
 
 func TestCheckRegistrable(t *testing.T) {
-	for _, bad := range []string{"127.0.0.1", "::1", "10.0.0.1", "localhost", "x.localhost"} {
-		if err := CheckRegistrable(&authsome.Provider{Name: "x", Routes: []authsome.Route{{Host: bad}}}); authsome.CodeOf(err) != authsome.Invalid {
+	for _, bad := range []string{"127.0.0.1", "::1", "10.0.0.1", "169.254.169.254", "localhost", "x.localhost", "localhost.localdomain", "intranet", "self-check.authsome.invalid", "*.github.io"} {
+		err := CheckRegistrable(&authsome.Provider{Name: "x", Routes: []authsome.Route{{Host: bad}}})
+		if authsome.CodeOf(err) != authsome.Invalid || authsome.HintOf(err) == "" || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
-	if err := CheckRegistrable(&authsome.Provider{Name: "x"}); authsome.CodeOf(err) != authsome.Invalid {
-		t.Errorf("no routes: %v", err)
+	for _, good := range []string{"api.example.com", "*.example.com", "me.github.io", "*.googleapis.com"} {
+		if err := CheckRegistrable(&authsome.Provider{Name: "x", Routes: []authsome.Route{{Host: good}}}); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
 	}
-	if err := CheckRegistrable(&authsome.Provider{Name: "x", Routes: []authsome.Route{{Host: "api.example.com"}}}); err != nil {
-		t.Error(err)
+	// Secrets go to the addresses of OAuth, too.
+	for address, want := range map[string]string{
+		"https://accounts.example.com/token": "",
+		"https://localhost/token":            "oauth.token_url: localhost is this machine itself",
+		"https://127.0.0.1:8443/token":       "oauth.token_url: 127.0.0.1 is a bare IP address",
+		"https://[::1]/token":                "oauth.token_url: ::1 is a bare IP address",
+		"https://auth/token":                 "oauth.token_url: auth is a short name",
+	} {
+		p, err := Parse("x.json", []byte(`{"name":"x","auth_type":"oauth2","flow":"pkce","api_url":"api.example.com",
+			"oauth":{"authorization_url":"https://accounts.example.com/a","token_url":"`+address+`"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch err := CheckRegistrable(p); {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", address, err)
+		case want != "" && (authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
 	}
 }
 
@@ -361,25 +405,34 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		var entries []route.Entry
 		for _, r := range p.Routes {
-			if _, err := route.ParsePattern(r.Host); err != nil {
-				t.Fatal(err)
+			entries = append(entries, route.Entry{Provider: p.Name, Route: r})
+			if len(r.Inject) == 0 {
+				t.Fatal("a route without an injection")
+			}
+			for _, in := range r.Inject {
+				if why := unfit(in.Name); why != "" || strings.ContainsAny(in.Value, "\r\n\x00") {
+					t.Fatalf("%q: %q is put on requests: %s", in.Name, in.Value, why)
+				}
 			}
 		}
-		if !json.Valid(p.Definition) {
-			t.Fatal("the definition is not kept as JSON")
+		if _, err := route.NewTable(entries); err != nil {
+			t.Fatal(err)
 		}
+		for _, e := range p.Env {
+			if !isVariable(e.Name) || decides(e.Name) {
+				t.Fatalf("the variable %q is set", e.Name)
+			}
+		}
+		// What is kept is what was read: it says the same when it is read again.
+		again, err := Parse("x.json", p.Definition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(p, again); diff != "" {
+			t.Fatal(diff)
+		}
+		_ = CheckRegistrable(p)
 	})
-}
-
-func BenchmarkBundled(b *testing.B) {
-	entries, _ := defs.ReadDir("defs")
-	for b.Loop() {
-		for _, e := range entries {
-			data, _ := defs.ReadFile("defs/" + e.Name())
-			if _, err := Parse(e.Name(), data); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
 }

@@ -1,0 +1,318 @@
+package provider
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
+)
+
+// routes reads `routes`, or makes them of `api_url` and the header that the
+// api_key section names.
+func routes(f *file, s *source, p *authsome.Provider) error {
+	if len(f.Routes) > maxRoutes {
+		return s.fail("/routes", "has more than %d elements", maxRoutes)
+	}
+	for i, e := range f.Routes {
+		made, err := explicitRoutes(s, p, fmt.Sprintf("/routes/%d", i), e)
+		if err != nil {
+			return err
+		}
+		p.Routes = append(p.Routes, made...)
+	}
+	if len(f.Routes) == 0 {
+		texts, pointers, err := s.stringOrList("/api_url", f.APIURL)
+		if err != nil {
+			return err
+		}
+		var in authsome.Injection
+		if len(texts) > 0 {
+			if in, err = defaultInjection(f, s, p); err != nil {
+				return err
+			}
+		}
+		for i, text := range texts {
+			if f.OAuth != nil {
+				text = withBase(text, f.OAuth.BaseURL)
+			}
+			made, err := apiURL(s, p, pointers[i], text)
+			if err != nil {
+				return err
+			}
+			for _, r := range made {
+				r.Inject = []authsome.Injection{in}
+				p.Routes = append(p.Routes, r)
+			}
+		}
+	}
+	if len(p.Routes) > maxRoutes {
+		return s.fail("/routes", "come to more than %d hosts", maxRoutes)
+	}
+	if len(p.Routes) == 0 && len(p.Warnings) == 0 {
+		p.Warnings = append(p.Warnings, "there is no api_url, so no request gets the credential: only `authsome export` gives it out")
+	}
+	return nil
+}
+
+// defaultInjection is the header of schema version 1.
+func defaultInjection(f *file, s *source, p *authsome.Provider) (authsome.Injection, error) {
+	in := authsome.Injection{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}", When: authsome.Always}
+	if f.AuthType != string(authsome.AuthAPIKey) || f.APIKey == nil {
+		return in, checkInjection(s, p, "/api_key/fields", in)
+	}
+	at := "/api_key"
+	if f.APIKey.HeaderName != "" {
+		at, in.Name = "/api_key/header_name", f.APIKey.HeaderName
+	}
+	switch prefix := f.APIKey.HeaderPrefix; {
+	case prefix != nil && strings.ContainsAny(*prefix, "{}"):
+		return in, s.fail("/api_key/header_prefix", "holds braces: routes can say more exactly where the key goes")
+	case prefix != nil && *prefix != "":
+		in.Value = *prefix + " {token}"
+	case prefix != nil || s.root.Find("/api_key/header_prefix") != nil:
+		in.Value = "{token}"
+	}
+	return in, checkInjection(s, p, at, in)
+}
+
+// explicitRoutes reads one element of `routes`: one route for each of its hosts.
+func explicitRoutes(s *source, p *authsome.Provider, at string, e routeEntry) ([]authsome.Route, error) {
+	r := authsome.Route{Port: e.Port, Methods: e.Methods, Strip: e.Strip}
+	if r.Port < 0 || r.Port > 65535 {
+		return nil, s.fail(at+"/port", "is no TCP port")
+	}
+	if r.Port == 443 {
+		r.Port = 0
+	}
+	if e.Path != "" {
+		path, err := route.Path(e.Path)
+		if err != nil {
+			return nil, s.fail(at+"/path", "cannot be routed: %v", err)
+		}
+		if path != "/" {
+			r.Path = strings.TrimSuffix(path, "/")
+		}
+	}
+	for i, m := range r.Methods {
+		if m != strings.ToUpper(m) || !httpguts.ValidHeaderFieldName(m) || slices.Contains(r.Methods[:i], m) {
+			return nil, s.fail(fmt.Sprintf("%s/methods/%d", at, i), "is %q: methods are words in capitals, each once", clip(m))
+		}
+	}
+	for i, h := range r.Strip {
+		if why := unfit(h); why != "" {
+			return nil, s.fail(fmt.Sprintf("%s/strip/%d", at, i), "%s", why)
+		}
+	}
+	if len(e.Inject) == 0 {
+		return nil, s.fail(at+"/inject", "is missing: nothing says where the credential goes")
+	}
+	for i, ie := range e.Inject {
+		in, err := injection(s, p, fmt.Sprintf("%s/inject/%d", at, i), ie)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range r.Inject {
+			if strings.EqualFold(other.Name, in.Name) && other.When == in.When {
+				return nil, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", in.Name)
+			}
+		}
+		r.Inject = append(r.Inject, in)
+	}
+	hosts, pointers, err := s.stringOrList(at+"/host", e.Host)
+	if err != nil {
+		return nil, err
+	}
+	if len(hosts) == 0 {
+		return nil, s.fail(at+"/host", "is missing")
+	}
+	var out []authsome.Route
+	for i, h := range hosts {
+		if r.Host, err = pattern(h); err != nil {
+			return nil, s.fail(pointers[i], "cannot be routed: %v", err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// injection reads one element of `inject`.
+func injection(s *source, p *authsome.Provider, at string, e injectEntry) (authsome.Injection, error) {
+	in := authsome.Injection{When: authsome.When(e.When)}
+	field := at + "/value"
+	switch {
+	case e.Basic != "" && e.Header == "" && e.Value == "":
+		in.Slot, in.Name, in.Value = authsome.SlotBasic, "Authorization", e.Basic
+		field = at + "/basic"
+	case e.Header != "" && e.Value != "" && e.Basic == "":
+		in.Slot, in.Name, in.Value = authsome.SlotHeader, e.Header, e.Value
+	default:
+		return in, s.fail(at, "needs either header and value, or basic")
+	}
+	switch in.When {
+	case "":
+		in.When = authsome.Always
+	case authsome.Always, authsome.OnPlaceholder, authsome.OnChallenge:
+	default:
+		return in, s.fail(at+"/when", "is %q: it may be always, placeholder or challenge", clip(e.When))
+	}
+	if in.Slot == authsome.SlotBasic && !strings.Contains(in.Value, ":") {
+		return in, s.fail(field, "has no colon between user and password")
+	}
+	if why := unfit(in.Name); why != "" {
+		return in, s.fail(at+"/header", "%s", why)
+	}
+	return in, checkInjection(s, p, field, in)
+}
+
+// reserved headers belong to the message's framing, to the connection, or to
+// the proxy itself: a value of ours there would change what the request is
+// (RFC 9110 sections 7.6.1 and 14.2, RFC 9113 section 8.2.2), and one of them
+// taken away would, too.
+var reserved = map[string]bool{
+	"accept-encoding": true, "alt-used": true, "connection": true, "content-encoding": true, "content-length": true,
+	"content-range": true, "content-type": true, "date": true, "expect": true, "forwarded": true, "host": true,
+	"http2-settings": true, "keep-alive": true, "range": true, "set-cookie": true, "te": true, "trailer": true,
+	"transfer-encoding": true, "upgrade": true, "via": true, "www-authenticate": true,
+}
+
+// unfit says why a header cannot carry a credential, or "".
+func unfit(header string) string {
+	low := strings.ToLower(header)
+	switch {
+	case !httpguts.ValidHeaderFieldName(header) || len(header) > maxText:
+		return fmt.Sprintf("names %q, which is no header", clip(header))
+	case reserved[low], strings.HasPrefix(low, "proxy-"), strings.HasPrefix(low, "sec-"), strings.HasPrefix(low, "x-forwarded-"):
+		return fmt.Sprintf("names %s, which is part of the message's framing and cannot carry a credential", header)
+	}
+	return ""
+}
+
+var template = regexp.MustCompile(`\{([^{}]*)\}`)
+
+// checkInjection holds an injection to what may be put on a request.
+func checkInjection(s *source, p *authsome.Provider, at string, in authsome.Injection) error {
+	if why := unfit(in.Name); why != "" {
+		return s.fail(at, "%s", why)
+	}
+	if !httpguts.ValidHeaderFieldValue(in.Value) || len(in.Value) > maxLongText || strings.TrimSpace(in.Value) != in.Value {
+		return s.fail(at, "gives a value that no header may have")
+	}
+	used := template.FindAllStringSubmatch(in.Value, -1)
+	if len(used) == 0 {
+		return s.fail(at, "does not say where in %q the credential goes: write {token}", clip(in.Value))
+	}
+	for _, m := range used {
+		if !hasField(p, m[1]) {
+			return s.fail(at, "uses {%s}, which is no field of the credential", clip(m[1]))
+		}
+	}
+	if strings.ContainsAny(template.ReplaceAllString(in.Value, ""), "{}") {
+		return s.fail(at, "has braces that do not pair in %q", clip(in.Value))
+	}
+	return nil
+}
+
+// hasField reports whether every credential of the provider has a field, so
+// that no request goes out with a hole where it should be.
+func hasField(p *authsome.Provider, field string) bool {
+	if !p.Accepts(authsome.FlowAPIKey) {
+		return field == authsome.FieldToken || field == authsome.FieldAccessToken
+	}
+	own := func(name string) bool {
+		return slices.ContainsFunc(p.Key.Fields, func(f authsome.KeyField) bool { return f.Name == name })
+	}
+	return own(field) || field == authsome.FieldToken && (len(p.Key.Fields) == 1 || own(authsome.FieldAPIKey))
+}
+
+// exceptions keeps the provider's own OAuth endpoints free of its credential:
+// host, port and path must all be theirs.
+func exceptions(f *file, s *source, p *authsome.Provider) error {
+	for _, e := range oauthURLs(f) {
+		u, err := url.Parse(e.text)
+		if err != nil || e.at == "/oauth/base_url" {
+			continue
+		}
+		host, port, err := hostPort(u)
+		if err != nil {
+			continue
+		}
+		path, err := route.Path(u.EscapedPath())
+		if err != nil {
+			return s.fail(e.at, "has a path that cannot be normalised: %v", err)
+		}
+		for i := range p.Routes {
+			r := &p.Routes[i]
+			if pt, err := route.ParsePattern(r.Host); err == nil && pt.Match(host) && r.Port == port && !slices.Contains(r.Except, path) {
+				r.Except = append(r.Except, path)
+			}
+		}
+	}
+	return nil
+}
+
+// hostPort gives the normalised host of an address, and its port, 0 for 443.
+func hostPort(u *url.URL) (string, int, error) {
+	host, err := route.Host(u.Hostname())
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := portOf(u)
+	return host, port, err
+}
+
+func portOf(u *url.URL) (int, error) {
+	text := u.Port()
+	if text == "" && !strings.HasSuffix(u.Host, ":") {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil || n < 1 || n > 65535:
+		return 0, fmt.Errorf("%q is no TCP port", clip(text))
+	case n == 443:
+		return 0, nil
+	}
+	return n, nil
+}
+
+// origin is the address of a route without its path, "" for a pattern.
+func origin(r authsome.Route) string {
+	switch {
+	case strings.HasPrefix(r.Host, "*"):
+		return ""
+	case r.Port != 0:
+		return "https://" + net.JoinHostPort(r.Host, strconv.Itoa(r.Port))
+	case strings.Contains(r.Host, ":"):
+		return "https://[" + r.Host + "]"
+	}
+	return "https://" + r.Host
+}
+
+// answeredByOwner are domains of the Public Suffix List's private part whose
+// names are all answered by the owner's machines, which is not true of the rest:
+// tenants have data there, and no program that would see a request.
+var answeredByOwner = []string{"googleapis.com", "githubusercontent.com"}
+
+// pattern normalises a host pattern and refuses wildcards over a public
+// suffix, private ones included, under which strangers have names.
+func pattern(text string) (string, error) {
+	p, err := route.ParsePattern(text)
+	if err != nil {
+		return "", err
+	}
+	if domain, wild := strings.CutPrefix(p.String(), "*."); wild && !slices.Contains(answeredByOwner, domain) {
+		if suffix, _ := publicsuffix.PublicSuffix(domain); suffix == domain {
+			return "", fmt.Errorf("anybody can have a name under %s: write the exact host", domain)
+		}
+	}
+	return p.String(), nil
+}

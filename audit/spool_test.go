@@ -281,8 +281,11 @@ func TestSpoolDamage(t *testing.T) {
 		{"nothing", "", nil, ""},
 		{"blank lines", "\n\n" + whole("a") + "\r\n \n", []string{"a"}, ""},
 		{"zeros", whole("a") + "\x00\x00\x00\x00", []string{"a"}, "\x00\x00\x00\x00\n"},
-		{"other JSON", "{}\n[]\nnull\n7\n{\"event_id\":\"x\"}\n{\"event_id\":7,\"vault\":\"v\"}\n" + whole("a"), []string{"a"},
-			"{}\n[]\nnull\n7\n{\"event_id\":\"x\"}\n{\"event_id\":7,\"vault\":\"v\"}\n"},
+		{
+			"other JSON", "{}\n[]\nnull\n7\n{\"event_id\":\"x\"}\n{\"event_id\":7,\"vault\":\"v\"}\n" + whole("a"),
+			[]string{"a"},
+			"{}\n[]\nnull\n7\n{\"event_id\":\"x\"}\n{\"event_id\":7,\"vault\":\"v\"}\n",
+		},
 		{"no end of a line", strings.Repeat("x", 600_000) + "\n" + whole("a"), []string{"a"}, strings.Repeat("x", 600_000)},
 	} {
 		t.Run(test.name, func(t *testing.T) {

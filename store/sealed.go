@@ -120,9 +120,16 @@ func (s *Store) VaultHeader(ctx context.Context, id string) ([]byte, error) {
 	return header, nil
 }
 
-// CreateVaultHeader stores a new vault's header. There must be none yet.
+// CreateVaultHeader stores a new vault's header. There must be none yet, and no
+// record that was sealed under one that is lost.
 func (s *Store) CreateVaultHeader(ctx context.Context, id string, header []byte) error {
 	return s.write(ctx, "make a vault", nil, func(ctx context.Context, tx *sql.Tx) error {
+		var orphans int64
+		if err := tx.QueryRowContext(ctx, `
+			SELECT (SELECT COUNT(*) FROM connections WHERE vault = $1) + (SELECT COUNT(*) FROM items WHERE vault = $1)
+			     + (SELECT COUNT(*) FROM logins WHERE vault = $1) + (SELECT COUNT(*) FROM grants WHERE vault = $1)`, id).Scan(&orphans); err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `INSERT INTO vaults (id, header) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, header)
 		if err != nil {
 			return err
@@ -130,7 +137,12 @@ func (s *Store) CreateVaultHeader(ctx context.Context, id string, header []byte)
 		if n, err := res.RowsAffected(); err != nil {
 			return err
 		} else if n != 1 {
-			return authsome.E(authsome.VaultFailed, "make a vault: there is one already, and it is not overwritten")
+			return authsome.E(authsome.VaultFailed, "make a vault in %s: there is one already, and it is not overwritten", s.name).
+				WithHint("authsome daemon restart")
+		}
+		if orphans > 0 {
+			return authsome.E(authsome.VaultFailed, "make a vault in %s: it has records of a vault whose header is lost", s.name).
+				WithHint("%s", hints[damaged])
 		}
 		return nil
 	})

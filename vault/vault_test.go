@@ -238,7 +238,6 @@ func TestUnusableKeyring(t *testing.T) {
 	for name, r := range map[string]*ring{
 		"refuses": {err: errors.New("no bus")},
 		"forgets": {entries: map[string]string{}, forgets: true},
-		"hangs":   {hangs: true},
 	} {
 		c := Config{Home: t.TempDir(), Getenv: env(), Headers: headers{}, Keyring: r}
 		if v := open(t, c); v.Source() != "file" {

@@ -432,6 +432,26 @@ func header(t *testing.T, s Store) {
 	got, err = s.VaultHeader(ctx, vault)
 	must(t, err)
 	equal(t, string(got), "first")
+
+	// Records without a header are those of a vault that was lost: a new one
+	// could not open them.
+	row := NewRow("github", "work", 1)
+	for id, save := range map[string]func(id string) error{
+		"connection": func(id string) error { row.Vault = id; return s.SaveConnection(ctx, row, true, NewEvent(id)) },
+		"item":       func(id string) error { return s.SaveItem(ctx, id, "ca", "root", []byte("x"), 1) },
+		"login":      func(id string) error { return s.SaveLogin(ctx, id, authsome.SealedRow{ID: "a", Sealed: []byte("x")}) },
+		"grant":      func(id string) error { return s.SaveGrant(ctx, id, authsome.SealedRow{ID: "a", Sealed: []byte("x")}) },
+	} {
+		must(t, save(id))
+		if err := s.CreateVaultHeader(ctx, id, []byte("new")); authsome.CodeOf(err) != authsome.VaultFailed || authsome.HintOf(err) == "" {
+			t.Errorf("a new vault over an old %s: %v", id, err)
+		}
+		got, err := s.VaultHeader(ctx, id)
+		must(t, err)
+		if got != nil {
+			t.Errorf("the refused vault of an old %s has the header %q", id, got)
+		}
+	}
 }
 
 func events(t *testing.T, s Store) {

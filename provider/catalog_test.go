@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -70,6 +72,120 @@ func TestBundled(t *testing.T) {
 	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl") {
 		if _, ok := c.Get(must); !ok {
 			t.Errorf("%s is missing", must)
+		}
+	}
+}
+
+// TestBundledApart: no two bundled providers claim the same requests or the
+// same variable, so that a login to one never takes something from another.
+func TestBundledApart(t *testing.T) {
+	c, err := NewCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []route.Entry
+	variables := map[string]string{}
+	for _, p := range c.All() {
+		for _, r := range p.Routes {
+			entries = append(entries, route.Entry{Provider: p.Name, Route: r})
+		}
+		for _, e := range p.Env {
+			if other := variables[e.Name]; other != "" {
+				t.Errorf("%s and %s both set %s", p.Name, other, e.Name)
+			}
+			variables[e.Name] = p.Name
+		}
+	}
+	table, err := route.NewTable(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		host := strings.Replace(e.Route.Host, "*", "some-name", 1)
+		if got, result := table.Match(host, 443, "GET", e.Route.Path+"/x"); result != route.Matched || got.Provider != e.Provider {
+			t.Errorf("%s%s is a route of %s, and goes to %s (%d)", host, e.Route.Path, e.Provider, got.Provider, result)
+		}
+	}
+	// Where real requests go, and where none of ours may.
+	for target, want := range map[string]string{
+		"api.openai.com/v1/responses":                                      "openai",
+		"chatgpt.com/backend-api/codex/models":                             "",
+		"api.anthropic.com/v1/messages":                                    "anthropic",
+		"claude.ai/api":                                                    "",
+		"api.github.com/user":                                              "github",
+		"github.com/o/r.git/info/refs":                                     "github",
+		"objects.githubusercontent.com/x":                                  "",
+		"gitlab.com/api/v4/projects/group%2Fproject":                       "gitlab",
+		"generativelanguage.googleapis.com/v1beta/openai/chat/completions": "gemini",
+		"storage.googleapis.com/x":                                         "",
+		"us.sentry.io/api/0/projects/":                                     "sentry",
+		"o1.ingest.sentry.io/api/1/envelope/":                              "",
+		"slack.com/api/chat.postMessage":                                   "slack",
+		"slack.com/signin":                                                 "",
+		"us21.api.mailchimp.com/3.0/ping":                                  "mailchimp",
+		"mailchimp.com/":                                                   "",
+		"acme.atlassian.net/rest/api/3/myself":                             "jira",
+		"verify.twilio.com/v2/Services":                                    "twilio",
+		"www.twilio.com/":                                                  "",
+		"openrouter.ai/api/v1/chat/completions":                            "openrouter",
+		"openrouter.ai/docs":                                               "",
+	} {
+		host, path, _ := strings.Cut(target, "/")
+		if got, _ := table.Match(host, 443, "GET", "/"+path); got.Provider != want {
+			t.Errorf("%s goes to %q, want %q", target, got.Provider, want)
+		}
+	}
+}
+
+// TestKeyPatterns: keys of every shape that the vendors have given out are
+// taken, and what people paste by mistake is not.
+func TestKeyPatterns(t *testing.T) {
+	c, err := NewCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := func(n int) string { return strings.Repeat("aB3", n/3+1)[:n] }
+	tests := map[string]struct{ good, bad []string }{
+		"openai":      {[]string{"sk-" + x(48), "sk-proj-" + x(60) + "_-" + x(80), "sk-svcacct-" + x(100), "sk-admin-" + x(60)}, []string{"sk-", "pk-" + x(48), "Bearer sk-" + x(48)}},
+		"anthropic":   {[]string{"sk-ant-api03-" + x(86) + "-_AA", "sk-ant-oat01-" + x(90)}, []string{"sk-" + x(48)}},
+		"gemini":      {[]string{"AIza" + x(35), "AQ." + x(50)}, []string{"AIza", x(20) + " " + x(20)}},
+		"github":      {[]string{"ghp_" + x(36), "gho_" + x(36), "ghu_" + x(36), "ghs_" + x(40) + "." + x(60) + "." + x(40), "github_pat_" + x(22) + "_" + x(59), strings.Repeat("0a", 20)}, []string{"ghp_", "octocat", strings.Repeat("0G", 20)}},
+		"groq":        {[]string{"gsk_" + x(52)}, []string{"sk-" + x(48)}},
+		"huggingface": {[]string{"hf_" + x(34), "api_org_" + x(34)}, []string{"hf_"}},
+		"linear":      {[]string{"lin_api_" + x(40)}, []string{"lin_oauth_" + x(40)}},
+		"openrouter":  {[]string{"sk-or-v1-" + strings.Repeat("0a", 32)}, []string{"sk-" + x(48)}},
+		"perplexity":  {[]string{"pplx-" + x(48)}, []string{x(48)}},
+		"resend":      {[]string{"re_" + x(8) + "_" + x(24)}, []string{x(30)}},
+		"sendgrid":    {[]string{"SG." + x(22) + "." + x(43)}, []string{"SG" + x(60)}},
+		"slack":       {[]string{"xoxb-123-456-" + x(24), "xoxp-1-2-3-" + x(32), "xoxe.xoxp-1-" + x(100), "xapp-1-A0-1-" + x(64)}, []string{"https://hooks.slack.com/services/T/B/x"}},
+		"stripe":      {[]string{"sk_live_" + x(24), "rk_test_" + x(90), "sk_org_live_" + x(40)}, []string{"pk_live_" + x(24), "whsec_" + x(32)}},
+		"tavily":      {[]string{"tvly-" + x(32), "tvly-dev-" + x(32)}, []string{x(32)}},
+		"firecrawl":   {[]string{"fc-" + strings.Repeat("0a", 16)}, []string{x(32)}},
+		"twilio":      {[]string{"AC" + strings.Repeat("0a", 16), "SK" + strings.Repeat("0a", 16)}, []string{"AC", "+15550100"}},
+	}
+	for name, tt := range tests {
+		p, ok := c.Get(name)
+		if !ok {
+			t.Errorf("%s is missing", name)
+			continue
+		}
+		re := regexp.MustCompile(`\A(?:` + p.Key.Fields[0].Pattern + `)\z`)
+		for _, k := range tt.good {
+			if !re.MatchString(k) {
+				t.Errorf("%s refuses %s", name, k)
+			}
+		}
+		for _, k := range tt.bad {
+			if re.MatchString(k) {
+				t.Errorf("%s takes %s", name, k)
+			}
+		}
+	}
+	for _, p := range c.All() {
+		for _, f := range p.Key.Fields {
+			if (f.Pattern == "") != (f.Hint == "") {
+				t.Errorf("%s: %s has a pattern or a hint without the other", p.Name, f.Name)
+			}
 		}
 	}
 }

@@ -156,13 +156,15 @@ func read(filename string, text []byte) (f *file, s *source, plain json.RawMessa
 	if s.root.Value.Kind() != '{' {
 		return nil, nil, nil, s.failLine(1, "", "it is not a JSON object")
 	}
-	if err := s.twice("", s.root); err != nil {
-		return nil, nil, nil, err
+	if at, offset := twice(s.root.Value, true); offset >= 0 {
+		return nil, nil, nil, s.failLine(s.line(offset), at, "is there twice")
 	}
-	// Standardize leaves every value at its offset.
-	standard := s.root.Clone()
-	standard.Standardize()
-	packed := standard.Pack()
+	packed := text
+	if !s.root.IsStandard() {
+		// Every value stays at its offset.
+		s.root.Standardize()
+		packed = s.root.Pack()
+	}
 	f = &file{}
 	if err := json.Unmarshal(packed, f); err != nil {
 		var te *json.UnmarshalTypeError
@@ -215,15 +217,16 @@ func tooDeep(text []byte) int {
 	return -1
 }
 
-// twice refuses an object that holds a name twice: programs differ in which of
-// the two they take, and one that a person has read must be the one that counts.
-// At the top, capitals make no difference, since encoding/json ignores them.
-func (s *source) twice(pointer string, v hujson.Value) error {
-	switch v := v.Value.(type) {
+// twice finds an object that holds a name twice: programs differ in which of the
+// two they take, and the one that a person has read must be the one that counts.
+// At the top, capitals make no difference, since encoding/json ignores them. It
+// gives the pointer to the second one and its offset, or -1.
+func twice(v hujson.ValueTrimmed, top bool) (pointer string, offset int) {
+	switch v := v.(type) {
 	case *hujson.Array:
 		for i := range v.Elements {
-			if err := s.twice(fmt.Sprintf("%s/%d", pointer, i), v.Elements[i]); err != nil {
-				return err
+			if at, offset := twice(v.Elements[i].Value, false); offset >= 0 {
+				return fmt.Sprintf("/%d%s", i, at), offset
 			}
 		}
 	case *hujson.Object:
@@ -231,20 +234,28 @@ func (s *source) twice(pointer string, v hujson.Value) error {
 		for i := range v.Members {
 			name := memberName(&v.Members[i])
 			key := name
-			if pointer == "" {
-				key = strings.ToLower(name)
+			if top {
+				key = strings.Map(fold, name)
 			}
-			at := pointer + "/" + escape(name)
 			if seen[key] {
-				return s.failLine(s.line(v.Members[i].Name.StartOffset), at, "is there twice")
+				return "/" + escape(name), v.Members[i].Name.StartOffset
 			}
 			seen[key] = true
-			if err := s.twice(at, v.Members[i].Value); err != nil {
-				return err
+			if at, offset := twice(v.Members[i].Value.Value, false); offset >= 0 {
+				return "/" + escape(name) + at, offset
 			}
 		}
 	}
-	return nil
+	return "", -1
+}
+
+// fold gives one of all the letters that differ in case only.
+func fold(r rune) rune {
+	for next := unicode.SimpleFold(r); ; next = unicode.SimpleFold(next) {
+		if next <= r {
+			return next
+		}
+	}
 }
 
 // stringOrList reads a value that is a string, a list of them, or null. The
@@ -288,6 +299,9 @@ func (s *source) members(pointer string) []string {
 
 func memberName(m *hujson.ObjectMember) string {
 	lit, _ := m.Name.Value.(hujson.Literal)
+	if len(lit) > 1 && bytes.IndexByte(lit, '\\') < 0 {
+		return string(lit[1 : len(lit)-1])
+	}
 	return lit.String()
 }
 

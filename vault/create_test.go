@@ -404,7 +404,8 @@ func (s slow) wait() {
 }
 
 func (s slow) Get(service, user string) (string, error) { s.wait(); return s.ring.Get(service, user) }
-func (s slow) Set(service, user, pw string) error       { s.wait(); return s.ring.Set(service, user, pw) }
+
+func (s slow) Set(service, user, pw string) error { s.wait(); return s.ring.Set(service, user, pw) }
 
 // TestKeyringThatHangs bounds what a keyring may take: a new vault has its key
 // elsewhere then, and an old one says what the matter is.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -437,4 +438,50 @@ func FuzzParse(f *testing.F) {
 		}
 		_ = CheckRegistrable(p)
 	})
+}
+
+// TestDocumentation: what docs/providers.md shows is what Parse accepts.
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "providers.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```jsonc? file=(\\S+)\n(.*?)^```$").FindAllSubmatch(text, -1)
+	if len(blocks) < 3 {
+		t.Fatalf("only %d definitions were found", len(blocks))
+	}
+	for _, b := range blocks {
+		name, data := string(b[1]), b[2]
+		p, err := Parse(name, data)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if len(p.Warnings) > 0 || len(p.Routes) == 0 {
+			t.Errorf("%s: %d routes, warnings %v", name, len(p.Routes), p.Warnings)
+		}
+		if err := CheckRegistrable(p); err != nil {
+			t.Error(err)
+		}
+		if err := validate(t, data); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The table of expressions.
+	rows := regexp.MustCompile("(?m)^\\| `regex:(\\S+)` \\| (.*) \\|$").FindAllSubmatch(text, -1)
+	if len(rows) < 6 {
+		t.Fatalf("only %d expressions were found", len(rows))
+	}
+	for _, r := range rows {
+		hosts, _ := fromRegexp(strings.ReplaceAll(string(r[1]), `\|`, "|"))
+		claimed, _, _ := strings.Cut(strings.TrimPrefix(string(r[2]), "nothing"), ":")
+		for _, h := range hosts {
+			if !strings.Contains(claimed, "`"+h+"`") {
+				t.Errorf("%s is routed as %v", r[1], hosts)
+			}
+		}
+		if (len(hosts) == 0) != strings.HasPrefix(string(r[2]), "nothing") {
+			t.Errorf("%s is routed as %v, which the table does not say", r[1], hosts)
+		}
+	}
 }

@@ -184,25 +184,43 @@ func TestForms(t *testing.T) {
 		{"prefix with a star", `{` + key + `,"api_url":"a.example.com/api/*"}`, "a.example.com/api", "ACME_1_API_KEY=token", "Bearer {token}", ""},
 		{"wildcard with path", `{` + key + `,"api_url":"https://*.example.com/api/0/"}`, "*.example.com/api/0", "ACME_1_API_KEY=token", "Bearer {token}", ""},
 		{"international", `{` + key + `,"api_url":"https://münchen.example/ä"}`, "xn--mnchen-3ya.example/%C3%A4", "ACME_1_API_KEY=token", "Bearer {token}", ""},
-		{"export, older", `{` + key + `,"api_url":"a.example.com","export":{"env":{"api_key":"K","refresh_token":"R","access_token":null}}}`,
-			"a.example.com", "K=token", "Bearer {token}", ""},
-		{"export of addresses", `{` + key + `,"api_url":"https://a.example.com:8443/v1","export":{"U":"API_URL","B":"BASE_URL"}}`,
-			"a.example.com:8443/v1", "U=https://a.example.com:8443/v1 B=https://a.example.com:8443/v1", "Bearer {token}", ""},
-		{"export of what is not there", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","X":"SOMETHING"}}`,
-			"a.example.com", "K=token", "Bearer {token}", "export of X"},
-		{"refresh tokens stay inside", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","R":"REFRESH_TOKEN"}}`,
-			"a.example.com", "K=token", "Bearer {token}", ""},
+		{
+			"export, older", `{` + key + `,"api_url":"a.example.com","export":{"env":{"api_key":"K","refresh_token":"R","access_token":null}}}`,
+			"a.example.com", "K=token", "Bearer {token}", "",
+		},
+		{
+			"export of addresses", `{` + key + `,"api_url":"https://a.example.com:8443/v1","export":{"U":"API_URL","B":"BASE_URL"}}`,
+			"a.example.com:8443/v1", "U=https://a.example.com:8443/v1 B=https://a.example.com:8443/v1", "Bearer {token}", "",
+		},
+		{
+			"export of what is not there", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","X":"SOMETHING"}}`,
+			"a.example.com", "K=token", "Bearer {token}", "export of X",
+		},
+		{
+			"refresh tokens stay inside", `{` + key + `,"api_url":"a.example.com","export":{"K":"API_TOKEN","R":"REFRESH_TOKEN"}}`,
+			"a.example.com", "K=token", "Bearer {token}", "",
+		},
 		{"env_var", `{` + key + `,"api_url":"a.example.com","api_key":{"env_var":"SCANNED"}}`, "a.example.com", "SCANNED=token", "Bearer {token}", ""},
-		{"several keys", `{` + key + `,"api_key":{"fields":[{"name":"a"},{"name":"api_key"}]},"api_url":"a.example.com"}`,
-			"a.example.com", "ACME_1_A=a ACME_1_API_KEY=api_key", "Bearer {token}", ""},
-		{"base_url missing", `{"name":"ghe","auth_type":"oauth2","flow":"pkce","api_url":"{base_url}/api","oauth":{"authorization_url":"{base_url}/a","token_url":"{base_url}/t"}}`,
-			"", "GHE_ACCESS_TOKEN=token", "", "base_url is missing"},
-		{"routes before api_url", `{` + key + `,"api_url":"a.example.com","routes":[{"host":"b.example.com","path":"/","port":443,"inject":[{"header":"X","value":"{token}"}]}]}`,
-			"b.example.com", "ACME_1_API_KEY=token", "{token}", ""},
-		{"token or OAuth", `{"name":"both","auth_type":"oauth2","flow":"pkce","api_url":"a.example.com","api_key":{},"oauth":{"authorization_url":"https://x.example.com/a","token_url":"https://x.example.com/t"}}`,
-			"a.example.com", "BOTH_ACCESS_TOKEN=token", "Bearer {token}", ""},
-		{"browser", `{"name":"b","auth_type":"browser","flow":"browser","api_url":"a.example.com","browser":{"domains":["x"]}}`,
-			"a.example.com", "B_ACCESS_TOKEN=token", "Bearer {token}", "no way to log in"},
+		{
+			"several keys", `{` + key + `,"api_key":{"fields":[{"name":"a"},{"name":"api_key"}]},"api_url":"a.example.com"}`,
+			"a.example.com", "ACME_1_A=a ACME_1_API_KEY=api_key", "Bearer {token}", "",
+		},
+		{
+			"base_url missing", `{"name":"ghe","auth_type":"oauth2","flow":"pkce","api_url":"{base_url}/api","oauth":{"authorization_url":"{base_url}/a","token_url":"{base_url}/t"}}`,
+			"", "GHE_ACCESS_TOKEN=token", "", "base_url is missing",
+		},
+		{
+			"routes before api_url", `{` + key + `,"api_url":"a.example.com","routes":[{"host":"b.example.com","path":"/","port":443,"inject":[{"header":"X","value":"{token}"}]}]}`,
+			"b.example.com", "ACME_1_API_KEY=token", "{token}", "",
+		},
+		{
+			"token or OAuth", `{"name":"both","auth_type":"oauth2","flow":"pkce","api_url":"a.example.com","api_key":{},"oauth":{"authorization_url":"https://x.example.com/a","token_url":"https://x.example.com/t"}}`,
+			"a.example.com", "BOTH_ACCESS_TOKEN=token", "Bearer {token}", "",
+		},
+		{
+			"browser", `{"name":"b","auth_type":"browser","flow":"browser","api_url":"a.example.com","browser":{"domains":["x"]}}`,
+			"a.example.com", "B_ACCESS_TOKEN=token", "Bearer {token}", "no way to log in",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

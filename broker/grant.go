@@ -101,7 +101,7 @@ func (b *Broker) StartGrant(ctx context.Context, id authsome.Identity, spec Gran
 	}
 	ev := b.event(id, authsome.EventRunStarted, "ok")
 	ev.Run, ev.Detail = g.ID, g.Program
-	row := authsome.SealedRow{ID: g.ID, Version: 1, Sealed: sealed}
+	row := authsome.SealedRow{ID: g.ID, User: id.User, Version: 1, Sealed: sealed}
 	if err := b.Records.SaveGrant(ctx, id.Vault, row, ev); err != nil {
 		return nil, none, none, err
 	}

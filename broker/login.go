@@ -30,7 +30,8 @@ type logins struct {
 	byID map[string]*login
 }
 
-// login is one login with what waits for it.
+// login is one login with what waits for it. Whose it is and what it is for never
+// change and may be read by anybody; the rest only under the lock.
 type login struct {
 	authsome.Login
 	version int64
@@ -107,10 +108,12 @@ func (b *Broker) Begin(ctx context.Context, id authsome.Identity, req authsome.L
 	if err := b.saveLogin(ctx, l); err != nil {
 		return nil, nil, err
 	}
+	// The caller gets a copy: from here on the login changes under the lock.
+	begun := l.Login
 	b.logins.mu.Lock()
 	b.logins.byID[l.ID] = l
 	b.logins.mu.Unlock()
-	return &l.Login, p, nil
+	return &begun, p, nil
 }
 
 // current reports whether a connection may serve all that its provider's
@@ -167,7 +170,7 @@ func (b *Broker) sealLogin(l *login) (authsome.SealedRow, error) {
 	}
 	defer clear(plain)
 	sealed, err := b.Sealer.Seal(loginBinding(l.Vault, l.ID, l.version), plain)
-	return authsome.SealedRow{ID: l.ID, Version: l.version, ExpiresAt: l.ExpiresAt.Unix(), Sealed: sealed}, err
+	return authsome.SealedRow{ID: l.ID, User: l.User, Version: l.version, ExpiresAt: l.ExpiresAt.Unix(), Sealed: sealed}, err
 }
 
 func loginBinding(vault, id string, version int64) authsome.Binding {
@@ -254,8 +257,8 @@ func (b *Broker) end(ctx context.Context, l *login, status authsome.LoginStatus,
 	ev.Provider, ev.Connection, ev.Detail = l.Provider, l.Connection, cause.Message
 	err := b.saveLogin(ctx, &next, ev)
 	close(l.changed)
-	next.changed = make(chan struct{})
-	*l = next
+	l.changed = make(chan struct{})
+	l.Status, l.Err, l.version = next.Status, next.Err, next.version
 	return err
 }
 
@@ -381,6 +384,10 @@ func (b *Broker) cancel(ctx context.Context, loginID string) error {
 	b.logins.mu.Lock()
 	l := b.logins.byID[loginID]
 	b.logins.mu.Unlock()
+	if l == nil {
+		return authsome.E(authsome.ConnectionNotFound, "this login is not known, or is over").
+			WithHint("authsome login PROVIDER")
+	}
 	return b.end(ctx, l, authsome.LoginCancelled, authsome.E(authsome.Cancelled, "log in to %s: cancelled", l.Provider))
 }
 
@@ -466,8 +473,8 @@ func (b *Broker) finish(ctx context.Context, id authsome.Identity, loginID strin
 		return nil, err
 	}
 	close(l.changed)
-	next.changed = make(chan struct{})
-	*l = next
+	l.changed = make(chan struct{})
+	l.Status, l.Replaced, l.Default, l.version = next.Status, next.Replaced, next.Default, next.version
 	c := l.Login
 	return &c, nil
 }

@@ -17,7 +17,6 @@ import (
 // account is one connection in the tests' broker.
 type account struct {
 	secret     string
-	hosts      []string // approved at login; empty means all
 	private    bool
 	generation int64
 	expired    bool

@@ -48,7 +48,7 @@ func chromium(t *testing.T) context.Context {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // a browser that hangs
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a browser that hangs
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx,
 		chromedp.ExecPath(program), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
@@ -181,7 +181,7 @@ func TestBrowser(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			do(t, ctx, chromedp.Navigate(base+link(l)), chromedp.WaitVisible("#field-0"))
+			do(t, ctx, chromedp.Navigate(base+link(l)), chromedp.WaitVisible(chromedp.CSS("#field-0")))
 			if got := get(t, ctx, chromedp.Title()); got != "Connect Twilio · authsome" {
 				t.Errorf("the title is %q", got)
 			}
@@ -207,28 +207,28 @@ func TestBrowser(t *testing.T) {
 			}
 
 			// A wrong key: said next to its field, which is empty and has the focus.
-			do(t, ctx, chromedp.Focus("#field-1"), chromedp.KeyEvent("CANARY"+kb.Enter), chromedp.WaitVisible("#field-1-problem"))
-			if got := get(t, ctx, chromedp.Text("#field-1-problem")); got != "The auth token does not look right." {
+			do(t, ctx, chromedp.Focus(chromedp.CSS("#field-1")), chromedp.KeyEvent("CANARY"+kb.Enter), chromedp.WaitVisible(chromedp.CSS("#field-1-problem")))
+			if got := get(t, ctx, chromedp.Text(chromedp.CSS("#field-1-problem"))); got != "The auth token does not look right." {
 				t.Errorf("the problem is %q", got)
 			}
-			if got := get(t, ctx, chromedp.Text("#field-1-hint")); got != "An auth token has 8 letters or more." {
+			if got := get(t, ctx, chromedp.Text(chromedp.CSS("#field-1-hint"))); got != "An auth token has 8 letters or more." {
 				t.Errorf("the hint is %q", got)
 			}
 			if got := js[string](t, ctx, active); got != "field-1" {
 				t.Errorf("the focus is on %q", got)
 			}
-			if get(t, ctx, chromedp.Value("#field-1")) != "" {
+			if get(t, ctx, chromedp.Value(chromedp.CSS("#field-1"))) != "" {
 				t.Error("the secret is in the form again")
 			}
-			if got := get(t, ctx, chromedp.Value("#field-0")); got != "AC00ff" {
+			if got := get(t, ctx, chromedp.Value(chromedp.CSS("#field-0"))); got != "AC00ff" {
 				t.Errorf("the public field came back as %q", got)
 			}
 			legible()
 			b.untouched(l)
 
 			// The right one.
-			do(t, ctx, chromedp.KeyEvent("canary-token"+kb.Enter), chromedp.WaitVisible("h1.good"))
-			if got := get(t, ctx, chromedp.Text("main")); !strings.HasPrefix(got, "Twilio (work) is connected") || !strings.Contains(got, "You can close this tab.") {
+			do(t, ctx, chromedp.KeyEvent("canary-token"+kb.Enter), chromedp.WaitVisible(chromedp.CSS("h1.good")))
+			if got := get(t, ctx, chromedp.Text(chromedp.CSS("main"))); !strings.HasPrefix(got, "Twilio (work) is connected") || !strings.Contains(got, "You can close this tab.") {
 				t.Errorf("the end reads %q", got)
 			}
 			legible()
@@ -241,7 +241,7 @@ func TestBrowser(t *testing.T) {
 				}
 			}
 			// Reloading does not send the key again.
-			do(t, ctx, chromedp.Reload(), chromedp.WaitVisible("h1.good"))
+			do(t, ctx, chromedp.Reload(), chromedp.WaitVisible(chromedp.CSS("h1.good")))
 			if c := complaints(); len(c) > 0 {
 				t.Errorf("Chromium complains: %q", c)
 			}
@@ -257,9 +257,9 @@ func TestBrowserCancel(t *testing.T) {
 	b, base := served(t)
 	ctx := chromium(t)
 	l := b.begin(openai(), "default")
-	do(t, ctx, chromedp.Navigate(base+link(l)), chromedp.WaitVisible("#field-0"),
-		chromedp.Click("button.quiet"), chromedp.WaitNotPresent("form"))
-	if got := get(t, ctx, chromedp.Text("h1")); got != "This login was cancelled" {
+	do(t, ctx, chromedp.Navigate(base+link(l)), chromedp.WaitVisible(chromedp.CSS("#field-0")),
+		chromedp.Click(chromedp.CSS("button.quiet")), chromedp.WaitNotPresent(chromedp.CSS("form")))
+	if got := get(t, ctx, chromedp.Text(chromedp.CSS("h1"))); got != "This login was cancelled" {
 		t.Errorf("the page says %q", got)
 	}
 	if s, _ := b.state(l.ID); s != authsome.LoginCancelled {
@@ -287,11 +287,11 @@ func TestBrowserStrangers(t *testing.T) {
 
 	// A link in another site's page opens the form all the same.
 	body.Store(`<a id="link" href="` + base + link(l) + `">log in</a>`)
-	do(t, ctx, chromedp.Navigate("http://localhost:"+port), chromedp.Click("#link"), chromedp.WaitVisible("#field-0"))
+	do(t, ctx, chromedp.Navigate("http://localhost:"+port), chromedp.Click(chromedp.CSS("#link")), chromedp.WaitVisible(chromedp.CSS("#field-0")))
 	if got := get(t, ctx, chromedp.Location()); got != base+path(l) {
 		t.Errorf("the link ends at %s", got)
 	}
-	token := get(t, ctx, chromedp.Value(`input[name="form_token"]`))
+	token := get(t, ctx, chromedp.Value(chromedp.CSS(`input[name="form_token"]`)))
 
 	// This browser has the cookie now. Another site does not get it sent along;
 	// another port of 127.0.0.1 is the same site, and does.
@@ -299,8 +299,8 @@ func TestBrowserStrangers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			body.Store(`<form method="post" action="` + base + path(l) + `"><input name="form_token" value="` + token + `">` +
 				`<input name="field.api_key" value="` + goodKey + `"><button id="send">send</button></form>`)
-			do(t, ctx, chromedp.Navigate(site), chromedp.Click("#send"), chromedp.WaitVisible("h1.bad"))
-			if got := get(t, ctx, chromedp.Text("h1")); got != "Refused" {
+			do(t, ctx, chromedp.Navigate(site), chromedp.Click(chromedp.CSS("#send")), chromedp.WaitVisible(chromedp.CSS("h1.bad")))
+			if got := get(t, ctx, chromedp.Text(chromedp.CSS("h1"))); got != "Refused" {
 				t.Errorf("its form is answered with %q", got)
 			}
 			b.untouched(l)
@@ -325,7 +325,7 @@ func TestBrowserStrangers(t *testing.T) {
 	}
 
 	// The person's own tab still works.
-	do(t, ctx, chromedp.Navigate(base+path(l)), chromedp.WaitVisible("#field-0"), chromedp.SendKeys("#field-0", goodKey+kb.Enter), chromedp.WaitVisible("h1.good"))
+	do(t, ctx, chromedp.Navigate(base+path(l)), chromedp.WaitVisible(chromedp.CSS("#field-0")), chromedp.SendKeys(chromedp.CSS("#field-0"), goodKey+kb.Enter), chromedp.WaitVisible(chromedp.CSS("h1.good")))
 	if s, _ := b.state(l.ID); s != authsome.LoginCompleted {
 		t.Errorf("the login is %s", s)
 	}

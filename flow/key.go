@@ -46,6 +46,7 @@ func checkField(p *authsome.Provider, f authsome.KeyField, given authsome.Secret
 	value := strings.TrimSpace(given.Reveal())
 	bad := func(why string) error {
 		e := authsome.E(authsome.Invalid, "log in to %s: the %s %s", p.Name, clip(lowerFirst(f.Label)), why)
+		e.Field = f.Name
 		if f.Hint != "" {
 			e = e.WithHint("%s", f.Hint)
 		}

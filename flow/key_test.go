@@ -60,7 +60,9 @@ func TestKeySeveralFields(t *testing.T) {
 		{Name: "account_sid", Label: "Account SID", Public: true}, {Name: "auth_token", Label: "Auth token"},
 	}}}
 	in := map[string]authsome.Secret{"account_sid": authsome.NewSecret("AC1")}
-	if _, err := Key(twilio, in); err == nil || !strings.Contains(err.Error(), "auth token is empty") {
+	_, err := Key(twilio, in)
+	var refused *authsome.Error
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "auth token is empty") || refused.Field != "auth_token" {
 		t.Errorf("one of two fields: %v", err)
 	}
 	in["auth_token"] = authsome.NewSecret("t0k")

@@ -37,6 +37,10 @@ type Connection struct {
 	ExpiresAt  time.Time // zero: does not expire, as far as is known
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
+	// LastRefreshAt is when the token was refreshed last, or that was tried;
+	// LastRefreshError says why it failed, "" when it did not.
+	LastRefreshAt    time.Time
+	LastRefreshError string
 	// Version counts the credential's replacements; it is part of the
 	// associated data under which the record is sealed.
 	Version int64

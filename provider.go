@@ -21,7 +21,17 @@ const (
 	FlowPKCE       Flow = "pkce"
 	FlowDeviceCode Flow = "device_code"
 	FlowDCR        Flow = "dcr_pkce"
+	// FlowClientCredentials is RFC 6749 section 4.4: the app acts for itself.
+	FlowClientCredentials Flow = "client_credentials"
+	// FlowServiceAccount is RFC 7523: a signed assertion for each token. The
+	// person hands over Google's key file.
+	FlowServiceAccount Flow = "service_account"
+	// FlowGitHubApp gets an installation's token with the app's private key.
+	FlowGitHubApp Flow = "github_app"
 )
+
+// OAuth reports whether the flow ends in tokens of an authorization server.
+func (f Flow) OAuth() bool { return f != FlowAPIKey && f != "" }
 
 // Source says where a definition came from.
 type Source string
@@ -44,6 +54,11 @@ type Provider struct {
 	Flows       []Flow   // what `login --flow` accepts; the first is the default
 	Routes      []Route  // where the credential goes; empty when nothing is routed
 	Key         KeyForm  // what to ask for in FlowAPIKey
+	OAuth       *OAuth   // nil when there is no OAuth flow
+	// SelfManaged are the routes of a service that people host themselves, for
+	// connections whose BaseURL is not OAuth.BaseURL; the host "{host}" stands
+	// for the one in the connection's BaseURL. Empty: only the vendor hosts it.
+	SelfManaged []Route
 	Env         []EnvVar // variables that tools read, in the file's order
 	DocsURL     string   // the vendor's documentation, or where a key is made
 	Warnings    []string // what could not be taken over from the file, each with what to write instead
@@ -74,6 +89,10 @@ type KeyField struct {
 	Pattern string // RE2, must match the whole value; "" for any
 	Hint    string // what a right value looks like, shown when Pattern fails
 	Public  bool   // not a secret (an account id): shown while typing
+	// Optional may be left empty. Multiline is a text of several lines: a PEM
+	// key, a JSON file.
+	Optional  bool
+	Multiline bool
 }
 
 // EnvVar is one variable of an agent's or tool's environment.

@@ -15,24 +15,27 @@ import (
 
 // Paths of the API. {p} is a provider, {c} a connection, {id} a login.
 const (
-	PathHealth      = "/v1/health"                      // GET → Health
-	PathWhoami      = "/v1/whoami"                      // GET → Whoami
-	PathDoctor      = "/v1/doctor"                      // GET → Doctor
-	PathStop        = "/v1/stop"                        // POST: graceful stop
-	PathProviders   = "/v1/providers"                   // GET → []Provider; POST Registration → Registered
-	PathProvider    = "/v1/providers/{p}"               // GET → Provider; DELETE: remove → Removed
-	PathRevoke      = "/v1/providers/{p}/revoke"        // POST → Removed
-	PathConnection  = "/v1/connections/{p}/{c}"         // GET [?secret=1] → Connection; c "-" is the default
-	PathLogout      = "/v1/connections/{p}/{c}/logout"  // POST → Removed
-	PathDefault     = "/v1/connections/{p}/{c}/default" // POST
-	PathLogins      = "/v1/logins"                      // POST LoginRequest → Login
-	PathLogin       = "/v1/logins/{id}"                 // GET [?wait=30s] → Login; DELETE: cancel
-	PathLoginFields = "/v1/logins/{id}/fields"          // POST {"field":"value"} → Login
-	PathExport      = "/v1/export"                      // POST ExportRequest → Export
-	PathEvents      = "/v1/events"                      // GET ?limit=&after=&wait= → Events; see EventsQuery
-	PathGrants      = "/v1/grants"                      // GET with Upgrade: see GrantProtocol
-	PathGrantSelf   = "/v1/grants/self"                 // GET → GrantInfo of the run that the peer descends from
-	PathGrantStream = "/v1/grants/{id}/stream"          // GET with Upgrade: see StreamProtocol
+	PathHealth       = "/v1/health"                      // GET → Health
+	PathWhoami       = "/v1/whoami"                      // GET → Whoami
+	PathDoctor       = "/v1/doctor"                      // GET → Doctor
+	PathStop         = "/v1/stop"                        // POST: graceful stop
+	PathProviders    = "/v1/providers"                   // GET → []Provider; POST Registration → Registered
+	PathProvider     = "/v1/providers/{p}"               // GET → Provider; DELETE: remove → Removed
+	PathRevoke       = "/v1/providers/{p}/revoke"        // POST → Removed
+	PathConnection   = "/v1/connections/{p}/{c}"         // GET [?secret=1] → Connection; c "-" is the default
+	PathLogout       = "/v1/connections/{p}/{c}/logout"  // POST → Removed
+	PathDefault      = "/v1/connections/{p}/{c}/default" // POST
+	PathLogins       = "/v1/logins"                      // POST LoginRequest → Login
+	PathLogin        = "/v1/logins/{id}"                 // GET [?wait=30s] → Login; DELETE: cancel
+	PathLoginFields  = "/v1/logins/{id}/fields"          // POST {"field":"value"} → Login
+	PathLoginConfirm = "/v1/logins/{id}/confirm"         // POST → Login
+	PathClient       = "/v1/providers/{p}/client"        // PUT ClientSettings; DELETE: forget
+	PathCallback     = "/v1/callback"                    // POST Callback → Login; between daemons of one person
+	PathExport       = "/v1/export"                      // POST ExportRequest → Export
+	PathEvents       = "/v1/events"                      // GET ?limit=&after=&wait= → Events; see EventsQuery
+	PathGrants       = "/v1/grants"                      // GET with Upgrade: see GrantProtocol
+	PathGrantSelf    = "/v1/grants/self"                 // GET → GrantInfo of the run that the peer descends from
+	PathGrantStream  = "/v1/grants/{id}/stream"          // GET with Upgrade: see StreamProtocol
 )
 
 // Health is the answer of PathHealth and of http://127.0.0.1:7998/health.
@@ -157,6 +160,8 @@ type Removed struct {
 // LoginRequest starts a login.
 type LoginRequest struct {
 	Provider   string   `json:"provider"`
+	URL        string   `json:"url,omitempty"`  // instead of Provider: see authsome.LoginRequest
+	Name       string   `json:"name,omitempty"` // what to call the provider that URL leads to
 	Connection string   `json:"connection"`
 	Flow       string   `json:"flow,omitempty"`
 	Scopes     []string `json:"scopes,omitempty"`
@@ -175,17 +180,45 @@ type Login struct {
 	Connection string               `json:"connection"`
 	Flow       string               `json:"flow"`
 	Status     authsome.LoginStatus `json:"status"`
+	Step       authsome.LoginStep   `json:"step,omitempty"` // what a waiting login waits for
 	// URL is the page on which the person finishes the login; "" when no
 	// browser port is bound.
-	URL       string       `json:"auth_url,omitempty"`
-	Fields    []LoginField `json:"fields,omitempty"` // what to ask for in api_key
-	Already   bool         `json:"already,omitempty"`
-	Replaced  bool         `json:"replaced,omitempty"`
-	Default   bool         `json:"is_default,omitempty"`
-	Error     string       `json:"error,omitempty"`
-	Code      string       `json:"code,omitempty"` // authsome.Code of Error
-	Hint      string       `json:"hint,omitempty"`
-	ExpiresAt time.Time    `json:"expires_at"`
+	URL    string       `json:"auth_url,omitempty"`
+	Fields []LoginField `json:"fields,omitempty"` // what to ask for
+	// RedirectURI and AppsURL go with the fields of a person's own OAuth app.
+	RedirectURI string `json:"redirect_uri,omitempty"`
+	AppsURL     string `json:"apps_url,omitempty"`
+	// UserCode is to be typed at VerificationURL (RFC 8628).
+	UserCode                string `json:"user_code,omitempty"`
+	VerificationURL         string `json:"verification_uri,omitempty"`
+	VerificationURLComplete string `json:"verification_uri_complete,omitempty"`
+	// Server asks for confirmation: it would log in to Resource, and is on
+	// another site.
+	Server    string            `json:"authorization_server,omitempty"`
+	Resource  string            `json:"resource,omitempty"`
+	Account   *authsome.Account `json:"account,omitempty"`
+	Notes     []string          `json:"notes,omitempty"`
+	Already   bool              `json:"already,omitempty"`
+	Replaced  bool              `json:"replaced,omitempty"`
+	Default   bool              `json:"is_default,omitempty"`
+	Error     string            `json:"error,omitempty"`
+	Code      string            `json:"code,omitempty"` // authsome.Code of Error
+	Hint      string            `json:"hint,omitempty"`
+	ExpiresAt time.Time         `json:"expires_at"`
+}
+
+// ClientSettings is the person's own OAuth app at a provider.
+type ClientSettings struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	PrivateKey   string `json:"private_key,omitempty"` // PEM, for private_key_jwt
+	BaseURL      string `json:"base_url,omitempty"`    // of a service that the person hosts
+}
+
+// Callback is what an authorization server's redirect brought to the daemon that
+// holds port 7998, for the one whose login it is.
+type Callback struct {
+	Query string `json:"query"` // as it came, percent-encoded
 }
 
 // LoginField is one thing to ask for.
@@ -194,6 +227,9 @@ type LoginField struct {
 	Label  string `json:"label"`
 	Hint   string `json:"hint,omitempty"`
 	Public bool   `json:"public,omitempty"`
+	// Optional may be left empty; Multiline is a text of several lines.
+	Optional  bool `json:"optional,omitempty"`
+	Multiline bool `json:"multiline,omitempty"`
 }
 
 // ExportRequest asks for plaintext credentials. An empty Provider means all.

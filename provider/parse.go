@@ -248,7 +248,9 @@ func keyForm(f *file, s *source, p *authsome.Provider) error {
 		if err := checkPattern(s, at+"/pattern", at+"/hint", e.Pattern, e.Hint); err != nil {
 			return err
 		}
-		p.Key.Fields = append(p.Key.Fields, authsome.KeyField(e))
+		p.Key.Fields = append(p.Key.Fields, authsome.KeyField{
+			Name: e.Name, Label: e.Label, Pattern: e.Pattern, Hint: e.Hint, Public: e.Public,
+		})
 	}
 	return nil
 }

@@ -4,72 +4,74 @@ import "time"
 
 // OAuth is a provider's authorization server, and how it wants to be spoken to.
 // It is data: what one vendor does differently is a field here, not a case in
-// the code. Its addresses are https.
+// the code. Its addresses are https. The names in JSON are those under which it
+// is sealed with a connection.
 type OAuth struct {
 	// BaseURL is what "{base_url}" stands for in the addresses below, unless the
 	// person gives the address of a service of their own; "" when no address
 	// has it. It has no slash at its end.
-	BaseURL string
+	BaseURL string `json:"base_url,omitempty"`
 	// Issuer identifies the server (RFC 8414, section 2); "" when it is not
 	// known. When it is, an `iss` in the callback must equal it (RFC 9207).
-	Issuer string
+	Issuer string `json:"issuer,omitempty"`
 	// IssuerInCallback says that the server always sends `iss` (RFC 9207,
 	// section 3), so that a callback without it is refused.
-	IssuerInCallback bool
+	IssuerInCallback bool `json:"issuer_in_callback,omitempty"`
 
-	AuthorizationURL string
-	TokenURL         string
-	DeviceURL        string // RFC 8628; "" when there is none
-	RegistrationURL  string // RFC 7591; "" in FlowDCR means that it is discovered
-	RevocationURL    string // "" when there is none
+	AuthorizationURL string `json:"authorization_url,omitempty"`
+	TokenURL         string `json:"token_url,omitempty"`
+	DeviceURL        string `json:"device_url,omitempty"`       // RFC 8628; "" when there is none
+	RegistrationURL  string `json:"registration_url,omitempty"` // RFC 7591; "" in FlowDCR means that it is discovered
+	RevocationURL    string `json:"revocation_url,omitempty"`   // "" when there is none
 
 	// Resource is sent as RFC 8707 has it, with every authorization and token
 	// request; "" sends none.
-	Resource string
+	Resource string `json:"resource,omitempty"`
 	// Scopes are asked for when the person names none, joined by ScopeSeparator
 	// ("" is a space).
-	Scopes         []string
-	ScopeSeparator string
+	Scopes         []string `json:"scopes,omitempty"`
+	ScopeSeparator string   `json:"scope_separator,omitempty"`
 	// ScopeParam is the name of the parameter; "" is "scope" (Slack's user
 	// tokens: "user_scope").
-	ScopeParam string
+	ScopeParam string `json:"scope_param,omitempty"`
 	// PKCE says that S256 is sent (RFC 7636). Only servers that refuse it are
 	// defined without.
-	PKCE bool
+	PKCE bool `json:"pkce,omitempty"`
 	// AuthorizeParams are added to the authorization request (Google:
 	// access_type=offline), TokenParams to the token requests (an audience).
-	AuthorizeParams []Param
-	TokenParams     []Param
+	AuthorizeParams []Param `json:"authorize_params,omitempty"`
+	TokenParams     []Param `json:"token_params,omitempty"`
 	// TokenAuth is how the client proves itself at the token endpoint; "" is
 	// ClientBody.
-	TokenAuth ClientAuth
+	TokenAuth ClientAuth `json:"token_auth,omitempty"`
 	// TokenBody is how token requests are encoded, DeviceBody how the device
 	// flow's polls are; "" is EncodeForm.
-	TokenBody  Encoding
-	DeviceBody Encoding
+	TokenBody  Encoding `json:"token_body,omitempty"`
+	DeviceBody Encoding `json:"device_body,omitempty"`
 	// TokenHeaders are added to token requests (Notion-Version).
-	TokenHeaders []Param
+	TokenHeaders []Param `json:"token_headers,omitempty"`
 	// Answer says where the values are in a token endpoint's answer.
-	Answer TokenAnswer
+	Answer TokenAnswer `json:"answer,omitzero"`
 	// Revocation says how tokens are revoked at RevocationURL; "" is RevokeRFC7009.
-	Revocation RevokeStyle
+	Revocation RevokeStyle `json:"revocation,omitempty"`
 	// UserInfo asks who the account is; nil when the service has no such request.
-	UserInfo *UserInfo
+	UserInfo *UserInfo `json:"user_info,omitempty"`
 	// RedirectURI is what the vendor's rules demand instead of the usual
 	// http://127.0.0.1:7998/auth/callback/oauth, such as the same address with
 	// "localhost"; "" is the usual. Its port and path are always ours.
-	RedirectURI string
+	RedirectURI string `json:"redirect_uri,omitempty"`
 	// ClientID is that of a public client that the vendor publishes for command
 	// line programs, or the address of a client's metadata; "" when the person
 	// brings their own.
-	ClientID string
+	ClientID string `json:"client_id,omitempty"`
 	// AppsURL is where the vendor lets people create OAuth apps.
-	AppsURL string
+	AppsURL string `json:"apps_url,omitempty"`
 }
 
 // Param is one parameter or header with its value.
 type Param struct {
-	Name, Value string
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // ClientAuth is how a client authenticates at the token endpoint.
@@ -106,26 +108,26 @@ const (
 // of names joined by dots ("authed_user.access_token"). An empty one is the
 // name that RFC 6749 section 5.1 gives.
 type TokenAnswer struct {
-	AccessToken  string
-	RefreshToken string
-	ExpiresIn    string
-	Scope        string
+	AccessToken  string `json:"access_token,omitempty"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	ExpiresIn    string `json:"expires_in,omitempty"`
+	Scope        string `json:"scope,omitempty"`
 	// AccountID and AccountLabel are where the answer says whose token it is
 	// (Notion's workspace_name); empty means nowhere.
-	AccountID    string
-	AccountLabel string
+	AccountID    string `json:"account_id,omitempty"`
+	AccountLabel string `json:"account_label,omitempty"`
 }
 
 // UserInfo is the request that tells who an account is.
 type UserInfo struct {
-	URL     string
-	Method  string  // "" is GET
-	Body    string  // sent as JSON with POST (GraphQL)
-	Headers []Param // besides the credential, such as Notion-Version
+	URL     string  `json:"url,omitempty"`
+	Method  string  `json:"method,omitempty"`  // "" is GET
+	Body    string  `json:"body,omitempty"`    // sent as JSON with POST (GraphQL)
+	Headers []Param `json:"headers,omitempty"` // besides the credential, such as Notion-Version
 	// ID and Label are paths of names, and of numbers for the elements of
 	// lists, joined by dots. The first of Label that has a value is taken.
-	ID    string
-	Label []string
+	ID    string   `json:"id,omitempty"`
+	Label []string `json:"label,omitempty"`
 }
 
 // OAuthClient is what an authorization server knows the program as: the

@@ -17,6 +17,9 @@ type Request struct {
 	// Challenged is true when the upstream has answered 401 to this very
 	// request without our credential.
 	Challenged bool
+	// Rejected is the Resolution.Version that the upstream has answered 401 to,
+	// for this very request; 0 when it has not.
+	Rejected int64
 	// Repository is the git repository that Path lies in, "" when none: what a
 	// challenge is remembered for.
 	Repository string
@@ -49,6 +52,11 @@ type Resolution struct {
 	// Generation changes whenever the connection's credential is replaced or
 	// removed; a stream that was opened under another one is ended.
 	Generation int64
+	// Version counts the credential's replacements, refreshes included.
+	Version int64
+	// Renewable says that a 401 may mean no more than that the token is old: the
+	// proxy then asks again with Request.Rejected set.
+	Renewable bool
 }
 
 // SetHeader is one header to put on a request.

@@ -26,6 +26,9 @@ type info struct {
 	ExpiresAt  time.Time         `json:"expires_at,omitzero"`
 	CreatedAt  time.Time         `json:"created_at,omitzero"`
 	UpdatedAt  time.Time         `json:"updated_at,omitzero"`
+
+	LastRefreshAt    time.Time `json:"last_refresh_at,omitzero"`
+	LastRefreshError string    `json:"last_refresh_error,omitempty"`
 }
 
 // infoVersion is the newest form of info.
@@ -36,6 +39,7 @@ func encodeInfo(c authsome.Connection) ([]byte, error) {
 		Version: infoVersion, AuthType: c.AuthType, Flow: c.Flow, Status: c.Status, Scopes: c.Scopes,
 		BaseURL: c.BaseURL, Account: c.Account, Hosts: c.Hosts, ObtainedAt: c.ObtainedAt.UTC(),
 		ExpiresAt: c.ExpiresAt.UTC(), CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
+		LastRefreshAt: c.LastRefreshAt.UTC(), LastRefreshError: c.LastRefreshError,
 	})
 }
 
@@ -50,24 +54,40 @@ func decodeInfo(data []byte, c *authsome.Connection) error {
 	c.AuthType, c.Flow, c.Status, c.Scopes = i.AuthType, i.Flow, i.Status, i.Scopes
 	c.BaseURL, c.Account, c.Hosts = i.BaseURL, i.Account, i.Hosts
 	c.ObtainedAt, c.ExpiresAt, c.CreatedAt, c.UpdatedAt = i.ObtainedAt, i.ExpiresAt, i.CreatedAt, i.UpdatedAt
+	c.LastRefreshAt, c.LastRefreshError = i.LastRefreshAt, i.LastRefreshError
 	return nil
 }
 
 // Connections reads all of one identity's, the sealed part included, by
 // provider and name.
 func (s *Store) Connections(ctx context.Context, vault, user string) ([]authsome.ConnectionRow, error) {
+	return s.connections(ctx, "read the connections", `WHERE c.vault = $1 AND c.identity = $2`, vault, user)
+}
+
+// Connection reads one connection as it is stored now. Neither row nor error:
+// there is none.
+func (s *Store) Connection(ctx context.Context, vault, user, provider, name string) (*authsome.ConnectionRow, error) {
+	rows, err := s.connections(ctx, "read a connection",
+		`WHERE c.vault = $1 AND c.identity = $2 AND c.provider = $3 AND c.name = $4`, vault, user, provider, name)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &rows[0], nil
+}
+
+// connections reads those that a condition on vault, identity and more chooses.
+func (s *Store) connections(ctx context.Context, what, where string, args ...any) ([]authsome.ConnectionRow, error) {
 	var out []authsome.ConnectionRow
-	err := s.each(ctx, "read the connections", `
-		SELECT c.provider, c.name, c.version, c.info, c.sealed, CASE WHEN d.name IS NULL THEN 0 ELSE 1 END
+	err := s.each(ctx, what, `
+		SELECT c.vault, c.identity, c.provider, c.name, c.version, c.info, c.sealed, CASE WHEN d.name IS NULL THEN 0 ELSE 1 END
 		FROM connections c
 		LEFT JOIN defaults d ON d.vault = c.vault AND d.identity = c.identity AND d.provider = c.provider AND d.name = c.name
-		WHERE c.vault = $1 AND c.identity = $2
-		ORDER BY c.provider, c.name`, []any{vault, user}, func(rows *sql.Rows) error {
-		r := authsome.ConnectionRow{Vault: vault, User: user}
+		`+where+` ORDER BY c.provider, c.name`, args, func(rows *sql.Rows) error {
+		var r authsome.ConnectionRow
 		c := &r.Connection
 		var info []byte
 		var isDefault int
-		if err := rows.Scan(&c.Provider, &c.Name, &c.Version, &info, &r.Sealed, &isDefault); err != nil {
+		if err := rows.Scan(&r.Vault, &r.User, &c.Provider, &c.Name, &c.Version, &info, &r.Sealed, &isDefault); err != nil {
 			return err
 		}
 		if err := decodeInfo(info, c); err != nil {
@@ -88,9 +108,15 @@ func (s *Store) SaveConnection(ctx context.Context, row authsome.ConnectionRow, 
 	})
 }
 
-// FinishLogin stores a connection and the login that made it.
-func (s *Store) FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, ev authsome.Event) error {
-	return s.write(ctx, "store a login", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error {
+// FinishLogin stores a connection and the login that made it, and the
+// definition that the login found, nil when it found none.
+func (s *Store) FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, def *authsome.DefinitionRow, ev ...authsome.Event) error {
+	return s.write(ctx, "store a login", ev, func(ctx context.Context, tx *sql.Tx) error {
+		if def != nil {
+			if err := saveDefinition(ctx, tx, *def); err != nil {
+				return err
+			}
+		}
 		if err := saveConnection(ctx, tx, row, makeDefault); err != nil {
 			return err
 		}

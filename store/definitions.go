@@ -24,12 +24,14 @@ func (s *Store) Definitions(ctx context.Context, vault string) ([]authsome.Defin
 
 // SaveDefinition inserts or replaces a definition.
 func (s *Store) SaveDefinition(ctx context.Context, row authsome.DefinitionRow, ev authsome.Event) error {
-	return s.write(ctx, "store a definition", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO definitions (vault, name, definition) VALUES ($1, $2, $3)
-			ON CONFLICT (vault, name) DO UPDATE SET definition = excluded.definition`, row.Vault, row.Name, row.Definition)
-		return err
-	})
+	return s.write(ctx, "store a definition", []authsome.Event{ev}, func(ctx context.Context, tx *sql.Tx) error { return saveDefinition(ctx, tx, row) })
+}
+
+func saveDefinition(ctx context.Context, tx *sql.Tx, row authsome.DefinitionRow) error {
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO definitions (vault, name, definition) VALUES ($1, $2, $3)
+		ON CONFLICT (vault, name) DO UPDATE SET definition = excluded.definition`, row.Vault, row.Name, row.Definition)
+	return err
 }
 
 // DeleteDefinition deletes a definition; one that is not there is fine.

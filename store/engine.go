@@ -21,6 +21,9 @@ type engine struct {
 	dir     string // its migrations
 	// version tells cheaply which migration was the last; 0 for none.
 	version func(ctx context.Context, db *sql.DB) (int, error)
+	// lock keeps other processes out of what key names until the connection
+	// ends or unlock runs; nil where no other process can be.
+	lock, unlock string
 }
 
 var sqliteEngine = engine{
@@ -44,6 +47,8 @@ var postgresEngine = engine{
 		err = db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version`).Scan(&v)
 		return v, err
 	},
+	lock:   `SELECT pg_advisory_lock(hashtextextended($1, 0))`,
+	unlock: `SELECT pg_advisory_unlock(hashtextextended($1, 0))`,
 }
 
 // migrate applies what is missing, each migration in a transaction.

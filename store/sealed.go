@@ -107,6 +107,14 @@ func (s *Store) SaveItem(ctx context.Context, vault, kind, name string, sealed [
 	})
 }
 
+// DeleteItem deletes an item; one that is not there is fine.
+func (s *Store) DeleteItem(ctx context.Context, vault, kind, name string, ev ...authsome.Event) error {
+	return s.write(ctx, "delete the "+kind, ev, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM items WHERE vault = $1 AND kind = $2 AND name = $3`, vault, kind, name)
+		return err
+	})
+}
+
 // VaultHeader reads what the vault keeps about itself; nil when there is none.
 func (s *Store) VaultHeader(ctx context.Context, id string) ([]byte, error) {
 	var header []byte

@@ -42,6 +42,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	appended chan struct{}
+	held     map[string]chan struct{} // the locks of this process; see Lock
 }
 
 // readers is how many reads of SQLite go on at once. The broker keeps what
@@ -73,7 +74,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // newStore serves what is in a database of an engine, after bringing it to
 // the newest schema.
 func newStore(ctx context.Context, name string, writer, reader *sql.DB, e engine) (*Store, error) {
-	s := &Store{name: name, engine: e, writer: writer, reader: reader, appended: make(chan struct{})}
+	s := &Store{name: name, engine: e, writer: writer, reader: reader, appended: make(chan struct{}), held: map[string]chan struct{}{}}
 	version, err := e.version(ctx, writer)
 	if err != nil {
 		return nil, s.fail("read the database", err)

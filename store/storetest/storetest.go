@@ -22,6 +22,7 @@ import (
 // ask of a store.
 type Store interface {
 	Connections(ctx context.Context, vault, user string) ([]authsome.ConnectionRow, error)
+	Connection(ctx context.Context, vault, user, provider, name string) (*authsome.ConnectionRow, error)
 	SaveConnection(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, ev authsome.Event) error
 	DeleteConnections(ctx context.Context, vault, user, provider string, names []string, newDefault string, ev ...authsome.Event) error
 	SetDefault(ctx context.Context, vault, user, provider, name string, ev authsome.Event) error
@@ -30,13 +31,15 @@ type Store interface {
 	DeleteDefinition(ctx context.Context, vault, name string, ev authsome.Event) error
 	Logins(ctx context.Context, vault string) ([]authsome.SealedRow, error)
 	SaveLogin(ctx context.Context, vault string, row authsome.SealedRow, ev ...authsome.Event) error
-	FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, ev authsome.Event) error
+	FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, def *authsome.DefinitionRow, ev ...authsome.Event) error
 	DeleteLogins(ctx context.Context, vault string, ids ...string) error
 	Grants(ctx context.Context, vault string) ([]authsome.SealedRow, error)
 	SaveGrant(ctx context.Context, vault string, row authsome.SealedRow, ev ...authsome.Event) error
 	DeleteGrants(ctx context.Context, vault string, ids []string, ev ...authsome.Event) error
 	Item(ctx context.Context, vault, kind, name string) (sealed []byte, version int64, err error)
 	SaveItem(ctx context.Context, vault, kind, name string, sealed []byte, version int64, ev ...authsome.Event) error
+	DeleteItem(ctx context.Context, vault, kind, name string, ev ...authsome.Event) error
+	Lock(ctx context.Context, name string) (unlock func(), err error)
 	VaultHeader(ctx context.Context, id string) ([]byte, error)
 	CreateVaultHeader(ctx context.Context, id string, header []byte) error
 	Append(ctx context.Context, ev ...authsome.Event) error
@@ -60,6 +63,10 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Defaults", defaults},
 		{"Deletion", deletion},
 		{"FinishLogin", finishLogin},
+		{"FinishLoginWithDefinition", finishLoginWithDefinition},
+		{"OneConnection", oneConnection},
+		{"DeleteItem", deleteItem},
+		{"Lock", lock},
 		{"Definitions", definitions},
 		{"Logins", func(t *testing.T, s Store) {
 			sealedRows(t, s.Logins, s.SaveLogin, func(ctx context.Context, vault string, ids []string) error {
@@ -324,7 +331,7 @@ func finishLogin(t *testing.T, s Store) {
 	login := authsome.SealedRow{ID: "sess_a", User: user, Version: 1, ExpiresAt: 100, Sealed: []byte("waiting")}
 	must(t, s.SaveLogin(ctx, vault, login))
 	login.Version, login.Sealed = 2, []byte("completed")
-	must(t, s.FinishLogin(ctx, NewRow("github", "work", 1), true, login, NewEvent(vault)))
+	must(t, s.FinishLogin(ctx, NewRow("github", "work", 1), true, login, nil, NewEvent(vault)))
 	equal(t, names(t, s), "github/work*")
 	rows, err := s.Logins(ctx, vault)
 	must(t, err)
@@ -333,7 +340,7 @@ func finishLogin(t *testing.T, s Store) {
 	// A connection that cannot be stored leaves the login as it was.
 	failed := login
 	failed.Version, failed.Sealed = 3, []byte("completed again")
-	if err := s.FinishLogin(ctx, NewRow("github", "work", 7), true, failed, NewEvent(vault)); authsome.CodeOf(err) != authsome.StoreFailed {
+	if err := s.FinishLogin(ctx, NewRow("github", "work", 7), true, failed, nil, NewEvent(vault)); authsome.CodeOf(err) != authsome.StoreFailed {
 		t.Fatalf("a conflict was accepted: %v", err)
 	}
 	rows, err = s.Logins(ctx, vault)
@@ -501,7 +508,7 @@ func eventsWithChanges(t *testing.T, s Store) {
 	login := authsome.SealedRow{ID: "sess_a", Sealed: []byte("x")}
 	for i, change := range []func() error{
 		func() error { return s.SaveConnection(ctx, row, true, next()) },
-		func() error { return s.FinishLogin(ctx, NewRow("github", "work", 2), true, login, next()) },
+		func() error { return s.FinishLogin(ctx, NewRow("github", "work", 2), true, login, nil, next()) },
 		func() error { return s.SetDefault(ctx, vault, user, "github", "work", next()) },
 		func() error { return s.SaveLogin(ctx, vault, login, next(), next()) },
 		func() error { return s.SaveGrant(ctx, vault, login, next()) },

@@ -15,9 +15,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -25,6 +27,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +115,28 @@ func (n *Internet) Proxy() string { return "http://" + n.proxy.Addr().String() }
 // RootPEM is the private root that signs every server's certificate.
 func (n *Internet) RootPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
+}
+
+// Client speaks to the hosts of this internet, and to nobody else.
+func (n *Internet) Client() *http.Client {
+	roots := x509.NewCertPool()
+	roots.AddCert(n.root)
+	proxy := &url.URL{Scheme: "http", Host: n.proxy.Addr().String()}
+	return &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyURL(proxy), TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
+	}}
+}
+
+// Key is the fingerprint of the key that is in the certificate of every host
+// (but of a distrusted one), as browsers pin it: base64 of the SHA-256 of the
+// SubjectPublicKeyInfo.
+func (n *Internet) Key() (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(&n.leafKey.PublicKey)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return base64.StdEncoding.EncodeToString(sum[:]), nil
 }
 
 // Close ends everything.

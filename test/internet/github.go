@@ -17,31 +17,51 @@ import (
 // logins are the accounts behind Credentials.GitHub.
 var logins = []string{"octocat", "hubot"}
 
-// account finds whose token it is.
-func (n *Internet) account(token string) (string, bool) {
-	i := slices.Index(n.cred.GitHub, token)
-	if token == "" || i < 0 || i >= len(logins) {
-		return "", false
+// account finds whose token it is: a personal one, or one that o has issued.
+func (n *Internet) account(o *OAuth, token string) (login, scopes string, ok bool) {
+	if i := slices.Index(n.cred.GitHub, token); token != "" && i >= 0 && i < len(logins) {
+		return logins[i], "repo, read:org", true
 	}
-	return logins[i], true
+	t, ok := o.Token(token)
+	if !ok || !t.Alive() || t.Kind == "refresh" {
+		return "", "", false
+	}
+	return t.Login, strings.ReplaceAll(t.Scope, " ", ", "), true
 }
 
-// githubAPI answers for api.github.com: 401 to everybody but a token's owner.
-func (n *Internet) githubAPI() http.Handler {
+// gitHubAPI answers for api.github.com: 401 to everybody but a token's owner.
+// prefix is that of every path.
+func (n *Internet) gitHubAPI(o *OAuth, prefix string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.gitHubAPIRoutes(o, prefix, w, r) {
+			return
+		}
+		path := strings.TrimPrefix(r.URL.Path, prefix)
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		login, ok := n.account(token)
+		login, scopes, ok := n.account(o, token)
+		if path == "/user" {
+			o.userInfo(r, map[bool]int{true: 200, false: 401}[ok])
+		}
 		if !ok || !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "token") {
 			writeJSON(w, 401, map[string]any{"message": "Bad credentials", "documentation_url": "https://docs.github.com/rest", "status": "401"})
 			return
 		}
-		w.Header().Set("X-Oauth-Scopes", "repo, read:org")
-		switch {
-		case r.URL.Path == "/user":
-			writeJSON(w, 200, map[string]any{"login": login, "id": 583231, "type": "User", "name": login})
-		case r.URL.Path == "/graphql":
+		if t, _ := o.Token(token); t.Kind == "installation" {
+			// An installation has no user.
+			if path != "/installation/repositories" {
+				writeJSON(w, 403, map[string]any{"message": "Resource not accessible by integration", "status": "403"})
+				return
+			}
+			writeJSON(w, 200, map[string]any{"total_count": 1, "repositories": []any{map[string]any{"full_name": "acme/secret"}}})
+			return
+		}
+		w.Header().Set("X-Oauth-Scopes", scopes)
+		switch path {
+		case "/user":
+			writeJSON(w, 200, gitHubUser(login))
+		case "/graphql":
 			writeJSON(w, 200, map[string]any{"data": map[string]any{"viewer": map[string]any{"login": login}}})
-		case r.URL.Path == "/":
+		case "/":
 			writeJSON(w, 200, map[string]any{"current_user_url": "https://api.github.com/user"})
 		default:
 			writeJSON(w, 404, map[string]any{"message": "Not Found", "status": "404"})
@@ -103,10 +123,12 @@ func makeRepositories(dir string) (*repositories, error) {
 	return r, nil
 }
 
-// githubGit answers for github.com as git over HTTPS finds it: the real
-// git-http-backend behind GitHub's rules.
-func (n *Internet) githubGit() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// githubGit answers for github.com: the pages of OAuth, and what git over HTTPS
+// finds, which is the real git-http-backend behind GitHub's rules.
+func (n *Internet) githubGit(o *OAuth) http.Handler {
+	mux := http.NewServeMux()
+	gitHubPages(mux, o, "github.com")
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if n.repos.dir == "" {
 			http.NotFound(w, r)
 			return
@@ -120,7 +142,7 @@ func (n *Internet) githubGit() http.Handler {
 		}
 		write := strings.Contains(r.URL.RawQuery, "git-receive-pack") || tail == "git-receive-pack"
 		user, pass, _ := r.BasicAuth()
-		login, ok := n.account(pass)
+		login, _, ok := n.account(n.OAuth("github.com"), pass)
 		if !ok || user != "x-access-token" {
 			// A wrong credential is refused even for what is public.
 			if name == PrivateRepository || write || r.Header.Get("Authorization") != "" {
@@ -153,6 +175,7 @@ func (n *Internet) githubGit() http.Handler {
 		}
 		h.ServeHTTP(w, r2)
 	})
+	return mux
 }
 
 // BasicToken is the Authorization header that git over HTTPS needs.

@@ -66,8 +66,12 @@ type Internet struct {
 	hosts   map[string]http.Handler
 	repos   *repositories
 	model   *model
+	oauth   map[string]*OAuth
+	app     *gitHubApp
+	robot   *signer
 
 	mu       sync.Mutex
+	replaced map[string]http.Handler // by host and path
 	leaves   map[string]*tls.Certificate
 	requests []Request
 	dialled  []string // hosts of CONNECT requests, unknown ones too
@@ -85,17 +89,28 @@ func Start(dir string, cred Credentials) (*Internet, error) {
 	if n.repos, err = makeRepositories(dir); err != nil {
 		return nil, err
 	}
+	github, enterprise := newGitHub("github.com"), newGitHub("ghe.example.com")
+	google, notion, slack := newGoogle(), newNotion(), newSlack()
+	n.oauth = map[string]*OAuth{
+		"github.com": github, "ghe.example.com": enterprise, "accounts.google.com": google, "api.notion.com": notion, "slack.com": slack,
+	}
+	n.replaced = map[string]http.Handler{}
 	n.hosts = map[string]http.Handler{
 		"api.openai.com":            n.openai(),
 		"chatgpt.com":               http.HandlerFunc(refuse),
 		"api.anthropic.com":         n.anthropic(),
 		"platform.claude.com":       http.HandlerFunc(n.hello),
-		"api.github.com":            n.githubAPI(),
-		"github.com":                n.githubGit(),
+		"api.github.com":            n.gitHubAPI(github, ""),
+		"github.com":                n.githubGit(github),
+		"ghe.example.com":           n.gitHubEnterprise(enterprise, "ghe.example.com"),
+		"api.notion.com":            n.notion(notion),
+		"slack.com":                 n.slack(slack),
 		"echo.example.com":          echo(),
 		"raw.githubusercontent.com": http.HandlerFunc(refuse),
 		"ab.chatgpt.com":            http.HandlerFunc(refuse),
 	}
+	n.googleHosts(google)
+	n.AddMCP(MCP{Host: "mcp.example.com", Path: "/mcp", Server: "mcp-auth.example.com"})
 	if n.proxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -209,6 +224,22 @@ func (n *Internet) Handle(host string, h http.Handler) {
 	n.hosts[host] = h
 }
 
+// Replace has one path of a host answered by h, until h is nil. What was there
+// before is reached by Handler.
+func (n *Internet) Replace(host, path string, h http.Handler) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h == nil {
+		delete(n.replaced, host+path)
+		return
+	}
+	n.replaced[host+path] = h
+}
+
+// Handler is what answers for a host but for replaced paths; nil when there is
+// none.
+func (n *Internet) Handler(host string) http.Handler { return n.handler(host) }
+
 func (n *Internet) handler(host string) http.Handler {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -254,6 +285,11 @@ func (n *Internet) serve(w http.ResponseWriter, r *http.Request) {
 	if h == nil {
 		h = http.HandlerFunc(unknown)
 	}
+	n.mu.Lock()
+	if other := n.replaced[host+r.URL.Path]; other != nil {
+		h = other
+	}
+	n.mu.Unlock()
 	h.ServeHTTP(sw, r)
 	rec.Body, rec.Status = body.bytes(), sw.code()
 	n.mu.Lock()

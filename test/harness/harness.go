@@ -65,6 +65,7 @@ func Start(binary string, cred internet.Credentials) (*World, error) {
 	}
 	w.port = ln.Addr().(*net.TCPAddr).Port
 	_ = ln.Close()
+	w.Internet.AllowRedirect(w.Redirect())
 	if err := w.Serve(); err != nil {
 		w.Close()
 		return nil, err
@@ -88,6 +89,12 @@ func (w *World) Root() string { return filepath.Join(w.Dir, "root.pem") }
 
 // Port is the browser's.
 func (w *World) Port() int { return w.port }
+
+// Redirect is the redirect URI of this home's logins, which every app that the
+// fake internet knows from the start has registered.
+func (w *World) Redirect() string {
+	return fmt.Sprintf("http://127.0.0.1:%d/auth/callback/oauth", w.port)
+}
 
 // Environ is a person's environment. The fake internet's root is in it as a
 // company's would be, since hosts that nobody routes are not intercepted and

@@ -574,7 +574,9 @@ func TestNotion(t *testing.T) {
 		b, _ := json.Marshal(v)
 		return string(b)
 	}
-	exchange := func() string { return in(map[string]string{"grant_type": grantCode, "code": code(), "redirect_uri": Redirect}) }
+	exchange := func() string {
+		return in(map[string]string{"grant_type": grantCode, "code": code(), "redirect_uri": Redirect})
+	}
 	for name, tt := range map[string]struct {
 		body   string
 		header []string

@@ -1,7 +1,8 @@
 // Command fakeinternet runs the fake internet by itself, for demonstrations and
 // for trying things by hand. It prints one line of JSON with the address for
-// HTTPS_PROXY, and then a line for every request that arrives: which credential
-// the real host would have seen, by its first characters and fingerprint.
+// HTTPS_PROXY and the OAuth apps of its services, and then a line for every
+// request that arrives: which credential the real host would have seen, by its
+// first characters and fingerprint.
 package main
 
 import (
@@ -52,7 +53,12 @@ func run() error {
 	if err := os.WriteFile(root, n.RootPEM(), 0o600); err != nil {
 		return err
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"proxy": n.Proxy(), "root": root}); err != nil {
+	apps := map[string]map[string]string{}
+	for _, host := range []string{"github.com", "ghe.example.com", "accounts.google.com", "api.notion.com", "slack.com"} {
+		app := n.OAuth(host).App()
+		apps[host] = map[string]string{"client_id": app.ID, "client_secret": app.Secret}
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"proxy": n.Proxy(), "root": root, "apps": apps}); err != nil {
 		return err
 	}
 	done := make(chan os.Signal, 1)

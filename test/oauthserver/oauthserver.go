@@ -234,6 +234,16 @@ func (s *Server) Endpoint(path string) string { return s.issuer + path }
 // ServeHTTP makes the server a host of the fake internet.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.front.ServeHTTP(w, r) }
 
+// API is a host of its own whose every path is the protected resource: 200 and
+// whose token it is, or 401.
+func (s *Server) API() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.URL.Path, r.URL.RawPath = "/resource", ""
+		s.front.ServeHTTP(w, r)
+	})
+}
+
 // exchange writes one line and reads one.
 func (s *Server) exchange(in, out any) error {
 	line, err := json.Marshal(in)

@@ -241,8 +241,24 @@ func TestCode(t *testing.T) {
 			t.Errorf("the resource answers %d to a wrong token", got)
 		}
 	}
+	c.n.Handle("api.example.com", c.s.API())
+	for token, want := range map[string]int{a.AccessToken: 200, "x": 401} {
+		req, err := http.NewRequest(http.MethodDelete, "https://api.example.com/v1/things%2F/7?x=y", strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := c.n.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("the API answers %d, want %d", resp.StatusCode, want)
+		}
+	}
 	st := c.stats()
-	if st.Resource != (oauthserver.Answers{OK: 1, Refused: 3}) || st.UserInfo.OK != 1 || st.Authorizations != 1 {
+	if st.Resource != (oauthserver.Answers{OK: 2, Refused: 4}) || st.UserInfo.OK != 1 || st.Authorizations != 1 {
 		t.Errorf("counted %+v", st)
 	}
 	want := oauthserver.Exchange{GrantType: oauthserver.GrantCode, ClientID: id, Auth: "body", PKCE: true}

@@ -129,6 +129,13 @@ func TestBrowser(t *testing.T) {
 		}
 	}
 
+	// Chromium asked nobody of its own accord.
+	for _, host := range n.Dialled() {
+		if n.Handler(host) == nil || strings.HasPrefix(host, "www.google") {
+			t.Errorf("Chromium called %s", host)
+		}
+	}
+
 	// A host whose certificate nobody vouches for is not shown.
 	if err := n.Distrust("echo.example.com"); err != nil {
 		t.Fatal(err)

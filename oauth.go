@@ -66,6 +66,19 @@ type OAuth struct {
 	ClientID string `json:"client_id,omitempty"`
 	// AppsURL is where the vendor lets people create OAuth apps.
 	AppsURL string `json:"apps_url,omitempty"`
+	// SelfManaged are the addresses that are not found by {base_url} alone at a
+	// service that people host themselves; nil when there are none.
+	SelfManaged *SelfManagedOAuth `json:"self_managed,omitempty"`
+}
+
+// SelfManagedOAuth replaces addresses of OAuth for a connection whose BaseURL is
+// not OAuth.BaseURL: GitHub has its API on a host of its own, GitHub Enterprise
+// Server under a path of the one host. An address without {base_url} that is not
+// replaced is the vendor's, which must not get to see what belongs to somebody's
+// own service.
+type SelfManagedOAuth struct {
+	RevocationURL string `json:"revocation_url,omitempty"` // "" keeps OAuth.RevocationURL if that has {base_url}, else there is none
+	UserInfoURL   string `json:"user_info_url,omitempty"`  // the same for UserInfo.URL
 }
 
 // Param is one parameter or header with its value.

@@ -1,6 +1,9 @@
 package authsome
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // AuthType says what a provider's credential is.
 type AuthType string
@@ -155,10 +158,27 @@ const (
 
 // Injection is one slot to fill. Value is a template over the credential's
 // fields: "Bearer {token}", "{account_sid}:{auth_token}". {token} is the access
-// token of an OAuth credential, or the only key of an API-key one.
+// token of an OAuth credential, or the only key of an API-key one. An injection
+// is for credentials that have all of the fields, see Fits: where a service
+// wants its keys elsewhere than its access tokens, a route has one for each.
 type Injection struct {
 	Slot  Slot
 	Name  string // header name for SlotHeader; "Authorization" for SlotBasic
 	Value string
 	When  When // "" is Always
+}
+
+// Fits reports whether a credential has every field that the value names.
+func (in Injection) Fits(c *Credential) bool {
+	for rest := in.Value; ; {
+		_, after, opened := strings.Cut(rest, "{")
+		field, tail, closed := strings.Cut(after, "}")
+		if !opened || !closed {
+			return true
+		}
+		if c.Get(field).IsZero() {
+			return false
+		}
+		rest = tail
+	}
 }

@@ -20,11 +20,20 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // golden is what is compared of a provider.
 type golden struct {
-	Flows    []authsome.Flow
-	Routes   []authsome.Route
-	Key      authsome.KeyForm
-	Env      []authsome.EnvVar
-	Warnings []string `json:",omitempty"`
+	Flows       []authsome.Flow
+	Routes      []authsome.Route
+	SelfManaged []authsome.Route `json:",omitempty"`
+	Key         []goldenField    `json:",omitempty"`
+	OAuth       *authsome.OAuth  `json:",omitempty"`
+	Env         []authsome.EnvVar
+	Warnings    []string `json:",omitempty"`
+}
+
+type goldenField struct {
+	Name, Label         string
+	Pattern, Hint       string `json:",omitempty"`
+	Public              bool   `json:",omitempty"`
+	Optional, Multiline bool   `json:",omitempty"`
 }
 
 // TestBundled compares every bundled definition, as it is understood, with a
@@ -41,7 +50,11 @@ func TestBundled(t *testing.T) {
 			if len(p.Routes) == 0 || len(p.Env) == 0 || len(p.Flows) == 0 || len(p.Warnings) != 0 {
 				t.Errorf("it cannot be used: %d routes, %d variables, flows %v, warnings %v", len(p.Routes), len(p.Env), p.Flows, p.Warnings)
 			}
-			got, err := json.MarshalIndent(golden{p.Flows, p.Routes, p.Key, p.Env, p.Warnings}, "", "  ")
+			var key []goldenField
+			for _, f := range p.Key.Fields {
+				key = append(key, goldenField(f))
+			}
+			got, err := json.MarshalIndent(golden{p.Flows, p.Routes, p.SelfManaged, key, p.OAuth, p.Env, p.Warnings}, "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}

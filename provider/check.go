@@ -35,7 +35,7 @@ func CheckRegistrable(p *authsome.Provider) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range oauthURLs(f) {
+	for _, e := range addresses(f) {
 		field := strings.ReplaceAll(e.at[1:], "/", ".")
 		u, err := url.Parse(e.text)
 		if err != nil || u.Scheme != "https" {

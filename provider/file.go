@@ -40,17 +40,66 @@ type file struct {
 	OAuth         *oauthSection   `json:"oauth"`
 	APIKey        *keySection     `json:"api_key"`
 	Registration  *registration   `json:"registration"`
-	Export        json.RawMessage `json:"export"` // in either of two forms
-	Routes        []routeEntry    `json:"routes"` // addition
+	Export        json.RawMessage `json:"export"`       // in either of two forms
+	Routes        []routeEntry    `json:"routes"`       // addition
+	SelfManaged   *selfManaged    `json:"self_managed"` // addition
 	DocsURL       string          `json:"docs_url"`
 }
 
+// oauthSection is `oauth`. What is below Scopes is ours.
 type oauthSection struct {
-	BaseURL                string `json:"base_url"`
-	AuthorizationURL       string `json:"authorization_url"`
-	TokenURL               string `json:"token_url"`
-	RevocationURL          string `json:"revocation_url"`
-	DeviceAuthorizationURL string `json:"device_authorization_url"`
+	BaseURL                string          `json:"base_url"`
+	AuthorizationURL       string          `json:"authorization_url"`
+	TokenURL               string          `json:"token_url"`
+	RevocationURL          string          `json:"revocation_url"`
+	DeviceAuthorizationURL string          `json:"device_authorization_url"`
+	DeviceTokenRequest     string          `json:"device_token_request"`
+	SupportsDeviceCode     bool            `json:"supports_device_code"`
+	PKCE                   *bool           `json:"pkce"` // absent is true
+	AuthorizationMethod    string          `json:"authorization_method"`
+	AuthorizationParams    json.RawMessage `json:"authorization_params"`
+	Scopes                 []string        `json:"scopes"`
+
+	Issuer           string           `json:"issuer"`
+	IssuerInCallback bool             `json:"issuer_in_callback"`
+	Resource         string           `json:"resource"`
+	ScopeSeparator   string           `json:"scope_separator"`
+	ScopeParam       string           `json:"scope_param"`
+	TokenAuth        string           `json:"token_auth"`
+	TokenBody        string           `json:"token_body"`
+	TokenHeaders     json.RawMessage  `json:"token_headers"`
+	TokenParams      json.RawMessage  `json:"token_params"`
+	TokenAnswer      answerSection    `json:"token_answer"`
+	Revocation       string           `json:"revocation"`
+	UserInfo         *userInfoSection `json:"user_info"`
+	RedirectURI      string           `json:"redirect_uri"`
+	ClientID         string           `json:"client_id"`
+	AppsURL          string           `json:"apps_url"`
+}
+
+type answerSection struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	ExpiresIn    string `json:"expires_in"`
+	Scope        string `json:"scope"`
+	AccountID    string `json:"account_id"`
+	AccountLabel string `json:"account_label"`
+}
+
+type userInfoSection struct {
+	URL     string          `json:"url"`
+	Method  string          `json:"method"`
+	Body    json.RawMessage `json:"body"`
+	Headers json.RawMessage `json:"headers"`
+	ID      string          `json:"id"`
+	Label   json.RawMessage `json:"label"` // a string, or a list of them
+}
+
+// selfManaged says what is different where people host the service themselves.
+type selfManaged struct {
+	Routes        []routeEntry `json:"routes"`
+	RevocationURL string       `json:"revocation_url"`
+	UserInfoURL   string       `json:"user_info_url"`
 }
 
 type registration struct {

@@ -12,12 +12,11 @@ import (
 	"github.com/authsome/authsome"
 )
 
-// runnable are the flows that this version can run. A definition may name
-// others; its provider then cannot be logged in to yet, or only by key.
-var runnable = []authsome.Flow{authsome.FlowAPIKey}
-
 // known are the flows that a definition may name.
-var known = []authsome.Flow{authsome.FlowAPIKey, authsome.FlowPKCE, authsome.FlowDeviceCode, authsome.FlowDCR}
+var known = []authsome.Flow{
+	authsome.FlowAPIKey, authsome.FlowPKCE, authsome.FlowDeviceCode, authsome.FlowDCR,
+	authsome.FlowClientCredentials, authsome.FlowServiceAccount, authsome.FlowGitHubApp,
+}
 
 // authBrowser is the auth type of newer authsome files for sites without an
 // API. They load, so that `list` shows them, and cannot be logged in to.
@@ -72,7 +71,7 @@ func Parse(filename string, data []byte) (*authsome.Provider, error) {
 			p.Warnings = append(p.Warnings, "docs_url is left out: it is no https address")
 		}
 	}
-	for _, step := range []func(*file, *source, *authsome.Provider) error{flows, endpoints, keyForm, routes, exceptions, exports} {
+	for _, step := range []func(*file, *source, *authsome.Provider) error{flows, oauth, keyForm, routes, selfManagedRoutes, exceptions, exports} {
 		if err := step(f, s, p); err != nil {
 			return nil, err
 		}
@@ -109,7 +108,11 @@ func flows(f *file, s *source, p *authsome.Provider) error {
 		default:
 			return s.fail(at, "is missing, which auth_type oauth2 needs: it may be pkce, device_code or dcr_pkce")
 		}
-		// An api_key section beside OAuth means that a personal token will do.
+		// Files with one flow say in other fields that a code on another device,
+		// or a personal token, will do.
+		if o := f.OAuth; p.AuthType == authsome.AuthOAuth2 && o != nil && o.SupportsDeviceCode && o.DeviceAuthorizationURL != "" && f.Flow != string(authsome.FlowDeviceCode) {
+			texts = append(texts, string(authsome.FlowDeviceCode))
+		}
 		if p.AuthType == authsome.AuthOAuth2 && f.APIKey != nil {
 			texts = append(texts, string(authsome.FlowAPIKey))
 		}
@@ -122,9 +125,10 @@ func flows(f *file, s *source, p *authsome.Provider) error {
 		switch {
 		case !slices.Contains(known, flow):
 			return s.fail(at, "is %q, which is no flow: there are %s", clip(text), join(known))
-		case p.AuthType == authsome.AuthAPIKey && flow != authsome.FlowAPIKey:
+		// The first flow is the default, which is what auth_type is about.
+		case i == 0 && p.AuthType == authsome.AuthAPIKey && flow.OAuth():
 			return s.fail(at, "is %q, which does not go with auth_type api_key", clip(text))
-		case i == 0 && p.AuthType == authsome.AuthOAuth2 && flow == authsome.FlowAPIKey:
+		case i == 0 && p.AuthType == authsome.AuthOAuth2 && !flow.OAuth():
 			return s.fail(at, "is api_key, which does not go with auth_type oauth2")
 		case slices.Contains(p.Flows, flow):
 			return s.fail(at, "names %s a second time", flow)
@@ -132,80 +136,6 @@ func flows(f *file, s *source, p *authsome.Provider) error {
 			return s.fail("/oauth", "is missing, which the flow %s needs", flow)
 		}
 		p.Flows = append(p.Flows, flow)
-	}
-	p.Flows = slices.DeleteFunc(p.Flows, func(f authsome.Flow) bool { return !slices.Contains(runnable, f) })
-	if len(p.Flows) > 0 && p.Flows[0] == authsome.FlowAPIKey {
-		p.AuthType = authsome.AuthAPIKey
-	}
-	return nil
-}
-
-// oauthURL is one address of the oauth section, with {base_url} filled in.
-type oauthURL struct {
-	at, text string
-}
-
-// oauthURLs lists the addresses that a definition gives for OAuth.
-func oauthURLs(f *file) []oauthURL {
-	var out []oauthURL
-	base := ""
-	if o := f.OAuth; o != nil {
-		base = o.BaseURL
-		out = []oauthURL{
-			{"/oauth/base_url", o.BaseURL},
-			{"/oauth/authorization_url", o.AuthorizationURL},
-			{"/oauth/token_url", o.TokenURL},
-			{"/oauth/revocation_url", o.RevocationURL},
-			{"/oauth/device_authorization_url", o.DeviceAuthorizationURL},
-		}
-	}
-	if f.Registration != nil {
-		out = append(out, oauthURL{"/registration/registration_endpoint", f.Registration.RegistrationEndpoint})
-	}
-	for i := range out {
-		out[i].text = withBase(out[i].text, base)
-	}
-	// One that still needs a base_url gets it at login.
-	return slices.DeleteFunc(out, func(u oauthURL) bool { return u.text == "" || strings.Contains(u.text, "{base_url}") })
-}
-
-// withBase fills {base_url} in, if there is one.
-func withBase(text, base string) string {
-	if base == "" {
-		return text
-	}
-	return strings.ReplaceAll(text, "{base_url}", strings.TrimRight(base, "/"))
-}
-
-// endpoints checks the addresses of OAuth: secrets are sent to most of them.
-func endpoints(f *file, s *source, p *authsome.Provider) error {
-	for _, e := range oauthURLs(f) {
-		u, err := url.Parse(e.text)
-		switch {
-		case err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || unreadable(e.text, maxLongText):
-			return s.fail(e.at, "is no address: %q", clip(e.text))
-		case u.Scheme != "https":
-			return s.fail(e.at, "must be https")
-		}
-		if _, _, err := hostPort(u); err != nil {
-			return s.fail(e.at, "has no usable host: %v", err)
-		}
-	}
-	if f.OAuth == nil || p.AuthType == authBrowser {
-		return nil
-	}
-	// What a flow cannot do without is said now rather than at login.
-	for _, need := range []struct {
-		flow        authsome.Flow
-		field, text string
-	}{
-		{authsome.FlowPKCE, "authorization_url", f.OAuth.AuthorizationURL},
-		{authsome.FlowPKCE, "token_url", f.OAuth.TokenURL},
-		{authsome.FlowDeviceCode, "token_url", f.OAuth.TokenURL},
-	} {
-		if need.text == "" && (f.Flow == string(need.flow) || slices.Contains(f.Flows, string(need.flow))) {
-			return s.fail("/oauth/"+need.field, "is missing, which the flow %s needs", need.flow)
-		}
 	}
 	return nil
 }

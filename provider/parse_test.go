@@ -119,8 +119,18 @@ func TestVersion1(t *testing.T) {
 	}
 
 	p = parseFile(t, "v1-oauth.json")
-	if len(p.Flows) != 0 || p.AuthType != authsome.AuthOAuth2 {
+	if !slices.Equal(p.Flows, []authsome.Flow{authsome.FlowPKCE}) || p.AuthType != authsome.AuthOAuth2 {
 		t.Errorf("flows %v", p.Flows)
+	}
+	if want := (&authsome.OAuth{
+		BaseURL: "https://git.acme.example", AuthorizationURL: "{base_url}/oauth/authorize", TokenURL: "{base_url}/oauth/token",
+		Scopes: []string{"read", "write"}, PKCE: true,
+	}); cmp.Diff(want, p.OAuth) != "" {
+		t.Error(cmp.Diff(want, p.OAuth))
+	}
+	// What is written with {base_url} is at the person's own service, too.
+	if len(p.SelfManaged) != 1 || p.SelfManaged[0].Host != "{host}" || p.SelfManaged[0].Path != "/api" || len(p.SelfManaged[0].Inject) != 1 {
+		t.Errorf("self-managed %+v", p.SelfManaged)
 	}
 	if !slices.Equal(hosts(p), []string{"git.acme.example/api", "*.acme.example"}) {
 		t.Errorf("routes %v", hosts(p))
@@ -250,7 +260,7 @@ func TestForms(t *testing.T) {
 		})
 	}
 	p, err := Parse("x.json", []byte(`{"name":"both","auth_type":"oauth2","flow":"pkce","api_key":{},"oauth":{"authorization_url":"https://x.example.com/a","token_url":"https://x.example.com/t"}}`))
-	if err != nil || !slices.Equal(p.Flows, []authsome.Flow{authsome.FlowAPIKey}) || p.AuthType != authsome.AuthAPIKey {
+	if err != nil || !slices.Equal(p.Flows, []authsome.Flow{authsome.FlowPKCE, authsome.FlowAPIKey}) || p.AuthType != authsome.AuthOAuth2 {
 		t.Errorf("a token beside OAuth: flows %v, %s, %v", p.Flows, p.AuthType, err)
 	}
 }
@@ -325,7 +335,7 @@ func TestBroken(t *testing.T) {
 		{key(`"api_url":"a.example.com","api_key":{"header_name":"X Y"}`), "no header"},
 		{key(`"api_url":"a.example.com","api_key":{"header_prefix":"a\r\nX: y"}`), "no header may have"},
 		{key(`"api_url":"a.example.com","api_key":{"header_prefix":"{account}"}`), "api_key.header_prefix: holds braces"},
-		{key(`"api_url":"a.example.com","api_key":{"fields":[{"name":"a"},{"name":"b"}]}`), "uses {token}"},
+		{key(`"api_url":"a.example.com","api_key":{"fields":[{"name":"a"},{"name":"b"}]}`), "api_key: gives one header to several keys"},
 		{key(`"routes":[{"host":"a.example.com"}]`), "routes.0.inject: is missing"},
 		{key(`"routes":[{"inject":[{"basic":"u:{token}"}]}]`), "routes.0.host: is missing"},
 		{key(`"routes":[{"host":["a.example.com","*.co.uk"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.host.1: cannot be routed"},

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
@@ -34,13 +35,15 @@ func routes(f *file, s *source, p *authsome.Provider) error {
 		if err != nil {
 			return err
 		}
-		var in authsome.Injection
+		var in []authsome.Injection
 		if len(texts) > 0 {
-			if in, err = defaultInjection(f, s, p); err != nil {
+			if in, err = defaultInjections(f, s, p); err != nil {
 				return err
 			}
 		}
 		for i, text := range texts {
+			text = strings.TrimSpace(text)
+			own := strings.HasPrefix(text, baseURL)
 			if f.OAuth != nil {
 				text = withBase(text, f.OAuth.BaseURL)
 			}
@@ -49,8 +52,12 @@ func routes(f *file, s *source, p *authsome.Provider) error {
 				return err
 			}
 			for _, r := range made {
-				r.Inject = []authsome.Injection{in}
+				r.Inject = in
 				p.Routes = append(p.Routes, r)
+				if own && f.SelfManaged == nil && p.OAuth != nil {
+					r.Host, r.Port = ownHost, 0
+					p.SelfManaged = append(p.SelfManaged, r)
+				}
 			}
 		}
 	}
@@ -63,69 +70,76 @@ func routes(f *file, s *source, p *authsome.Provider) error {
 	return nil
 }
 
-// defaultInjection is the header of schema version 1.
-func defaultInjection(f *file, s *source, p *authsome.Provider) (authsome.Injection, error) {
-	in := authsome.Injection{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}", When: authsome.Always}
-	if f.AuthType != string(authsome.AuthAPIKey) || f.APIKey == nil {
-		return in, checkInjection(s, p, "/api_key/fields", in)
+// ownHost stands in self_managed for the host of a connection's own service.
+const ownHost = "{host}"
+
+// selfManagedRoutes reads the routes of a service that people host themselves.
+// They are on that host alone.
+func selfManagedRoutes(f *file, s *source, p *authsome.Provider) error {
+	if f.SelfManaged == nil || p.OAuth == nil {
+		return nil
 	}
-	at := "/api_key"
+	if len(f.SelfManaged.Routes) > maxRoutes {
+		return s.fail("/self_managed/routes", "has more than %d elements", maxRoutes)
+	}
+	for i, e := range f.SelfManaged.Routes {
+		at := fmt.Sprintf("/self_managed/routes/%d", i)
+		var host string
+		if len(e.Host) > 0 && json.Unmarshal(e.Host, &host) != nil || host != ownHost {
+			return s.fail(at+"/host", "must be %s, which stands for the host of the person's own service", ownHost)
+		}
+		if e.Port != 0 {
+			return s.fail(at+"/port", "is the one of the person's own service")
+		}
+		r, err := routeWithoutHost(s, p, at, e)
+		if err != nil {
+			return err
+		}
+		r.Host = ownHost
+		p.SelfManaged = append(p.SelfManaged, r)
+	}
+	return nil
+}
+
+// defaultInjections are the headers of schema version 1. Access tokens are
+// bearers; the api_key section says where keys go.
+func defaultInjections(f *file, s *source, p *authsome.Provider) ([]authsome.Injection, error) {
+	bearer := authsome.Injection{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}", When: authsome.Always}
+	if !p.Accepts(authsome.FlowAPIKey) || f.APIKey == nil {
+		return []authsome.Injection{bearer}, checkInjection(s, p, "/api_key/fields", bearer)
+	}
+	at, in := "/api_key", bearer
 	if f.APIKey.HeaderName != "" {
 		at, in.Name = "/api_key/header_name", f.APIKey.HeaderName
 	}
 	switch prefix := f.APIKey.HeaderPrefix; {
 	case prefix != nil && strings.ContainsAny(*prefix, "{}"):
-		return in, s.fail("/api_key/header_prefix", "holds braces: routes can say more exactly where the key goes")
+		return nil, s.fail("/api_key/header_prefix", "holds braces: routes can say more exactly where the key goes")
 	case prefix != nil && *prefix != "":
 		in.Value = *prefix + " {token}"
 	case prefix != nil || s.root.Find("/api_key/header_prefix") != nil:
 		in.Value = "{token}"
 	}
-	return in, checkInjection(s, p, at, in)
+	if !keyHas(p, authsome.FieldToken) {
+		return nil, s.fail(at, "gives one header to several keys: routes can say which goes where")
+	}
+	if !hasOAuth(p) || in == bearer {
+		return []authsome.Injection{in}, checkInjection(s, p, at, in)
+	}
+	key := authsome.FieldAPIKey
+	if len(p.Key.Fields) == 1 {
+		key = p.Key.Fields[0].Name
+	}
+	in.Value = strings.Replace(in.Value, "{token}", "{"+key+"}", 1)
+	bearer.Value = "Bearer {access_token}"
+	return []authsome.Injection{bearer, in}, checkInjection(s, p, at, in)
 }
 
 // explicitRoutes reads one element of `routes`: one route for each of its hosts.
 func explicitRoutes(s *source, p *authsome.Provider, at string, e routeEntry) ([]authsome.Route, error) {
-	r := authsome.Route{Port: e.Port, Methods: e.Methods, Strip: e.Strip}
-	if r.Port < 0 || r.Port > 65535 {
-		return nil, s.fail(at+"/port", "is no TCP port")
-	}
-	if r.Port == 443 {
-		r.Port = 0
-	}
-	if e.Path != "" {
-		path, err := route.Path(e.Path)
-		if err != nil {
-			return nil, s.fail(at+"/path", "cannot be routed: %v", err)
-		}
-		if path != "/" {
-			r.Path = strings.TrimSuffix(path, "/")
-		}
-	}
-	for i, m := range r.Methods {
-		if m != strings.ToUpper(m) || !httpguts.ValidHeaderFieldName(m) || slices.Contains(r.Methods[:i], m) {
-			return nil, s.fail(fmt.Sprintf("%s/methods/%d", at, i), "is %q: methods are words in capitals, each once", clip(m))
-		}
-	}
-	for i, h := range r.Strip {
-		if why := unfit(h); why != "" {
-			return nil, s.fail(fmt.Sprintf("%s/strip/%d", at, i), "%s", why)
-		}
-	}
-	if len(e.Inject) == 0 {
-		return nil, s.fail(at+"/inject", "is missing: nothing says where the credential goes")
-	}
-	for i, ie := range e.Inject {
-		in, err := injection(s, p, fmt.Sprintf("%s/inject/%d", at, i), ie)
-		if err != nil {
-			return nil, err
-		}
-		for _, other := range r.Inject {
-			if strings.EqualFold(other.Name, in.Name) && other.When == in.When {
-				return nil, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", in.Name)
-			}
-		}
-		r.Inject = append(r.Inject, in)
+	r, err := routeWithoutHost(s, p, at, e)
+	if err != nil {
+		return nil, err
 	}
 	hosts, pointers, err := s.stringOrList(at+"/host", e.Host)
 	if err != nil {
@@ -142,6 +156,53 @@ func explicitRoutes(s *source, p *authsome.Provider, at string, e routeEntry) ([
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// routeWithoutHost reads what the routes of one element have in common.
+func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) (authsome.Route, error) {
+	none := authsome.Route{}
+	r := authsome.Route{Port: e.Port, Methods: e.Methods, Strip: e.Strip}
+	if r.Port < 0 || r.Port > 65535 {
+		return none, s.fail(at+"/port", "is no TCP port")
+	}
+	if r.Port == 443 {
+		r.Port = 0
+	}
+	if e.Path != "" {
+		path, err := route.Path(e.Path)
+		if err != nil {
+			return none, s.fail(at+"/path", "cannot be routed: %v", err)
+		}
+		if path != "/" {
+			r.Path = strings.TrimSuffix(path, "/")
+		}
+	}
+	for i, m := range r.Methods {
+		if m != strings.ToUpper(m) || !httpguts.ValidHeaderFieldName(m) || slices.Contains(r.Methods[:i], m) {
+			return none, s.fail(fmt.Sprintf("%s/methods/%d", at, i), "is %q: methods are words in capitals, each once", clip(m))
+		}
+	}
+	for i, h := range r.Strip {
+		if why := unfit(h); why != "" {
+			return none, s.fail(fmt.Sprintf("%s/strip/%d", at, i), "%s", why)
+		}
+	}
+	if len(e.Inject) == 0 {
+		return none, s.fail(at+"/inject", "is missing: nothing says where the credential goes")
+	}
+	for i, ie := range e.Inject {
+		in, err := injection(s, p, fmt.Sprintf("%s/inject/%d", at, i), ie)
+		if err != nil {
+			return none, err
+		}
+		for _, other := range r.Inject {
+			if strings.EqualFold(other.Name, in.Name) && other.When == in.When && together(p, other, in) {
+				return none, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", in.Name)
+			}
+		}
+		r.Inject = append(r.Inject, in)
+	}
+	return r, nil
 }
 
 // injection reads one element of `inject`.
@@ -215,17 +276,24 @@ func checkInjection(s *source, p *authsome.Provider, at string, in authsome.Inje
 			return s.fail(at, "uses {%s}, which is no field of the credential", clip(m[1]))
 		}
 	}
+	if key, tokens := fits(p, in); !key && !tokens {
+		return s.fail(at, "uses fields of keys and of access tokens together, which no credential has")
+	}
 	if strings.ContainsAny(template.ReplaceAllString(in.Value, ""), "{}") {
 		return s.fail(at, "has braces that do not pair in %q", clip(in.Value))
 	}
 	return nil
 }
 
-// hasField reports whether every credential of the provider has a field, so
-// that no request goes out with a hole where it should be.
+// hasField reports whether some credential of the provider has a field.
 func hasField(p *authsome.Provider, field string) bool {
+	return keyHas(p, field) || tokensHave(p, field)
+}
+
+// keyHas reports whether a key that the provider's form asks for has a field.
+func keyHas(p *authsome.Provider, field string) bool {
 	if !p.Accepts(authsome.FlowAPIKey) {
-		return field == authsome.FieldToken || field == authsome.FieldAccessToken
+		return false
 	}
 	own := func(name string) bool {
 		return slices.ContainsFunc(p.Key.Fields, func(f authsome.KeyField) bool { return f.Name == name })
@@ -233,12 +301,41 @@ func hasField(p *authsome.Provider, field string) bool {
 	return own(field) || field == authsome.FieldToken && (len(p.Key.Fields) == 1 || own(authsome.FieldAPIKey))
 }
 
+// tokensHave reports the same of a credential by OAuth.
+func tokensHave(p *authsome.Provider, field string) bool {
+	if !hasOAuth(p) && p.Accepts(authsome.FlowAPIKey) {
+		return false
+	}
+	return field == authsome.FieldToken || field == authsome.FieldAccessToken
+}
+
+// fits reports for which credentials an injection is, as Injection.Fits will
+// find.
+func fits(p *authsome.Provider, in authsome.Injection) (key, tokens bool) {
+	key, tokens = true, true
+	for _, m := range template.FindAllStringSubmatch(in.Value, -1) {
+		key = key && keyHas(p, m[1])
+		tokens = tokens && tokensHave(p, m[1])
+	}
+	return key, tokens
+}
+
+// together reports whether two injections go onto the same request for some
+// credential.
+func together(p *authsome.Provider, a, b authsome.Injection) bool {
+	key, tokens := fits(p, a)
+	otherKey, otherTokens := fits(p, b)
+	return key && otherKey || tokens && otherTokens
+}
+
 // exceptions keeps the provider's own OAuth endpoints free of its credential:
 // host, port and path must all be theirs.
 func exceptions(f *file, s *source, p *authsome.Provider) error {
-	for _, e := range oauthURLs(f) {
+	for _, e := range addresses(f) {
 		u, err := url.Parse(e.text)
-		if err != nil || e.at == "/oauth/base_url" {
+		// One with a part that is filled in is a method of the API, which wants
+		// the app's own credentials.
+		if err != nil || !e.endpoint || strings.Contains(e.text, "{") {
 			continue
 		}
 		host, port, err := hostPort(u)

@@ -82,12 +82,13 @@ func withBase(text, base string) string {
 // parse checks an address that must be https.
 func (a oauthAddress) parse(s *source) (*url.URL, error) {
 	text := a.text
-	if a.filled != "" {
-		text = strings.ReplaceAll(text, a.filled, "0")
+	// It is a part of the path, so there is a third slash in front of it.
+	if front, rest, ok := strings.Cut(text, a.filled); ok && a.filled != "" && strings.Count(front, "/") > 2 {
+		text = front + "0" + rest
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err == nil && strings.ContainsAny(text, "{}"):
+	case strings.ContainsAny(text, "{}"):
 		return nil, s.fail(a.at, "has braces that nothing fills in: %q", clip(a.text))
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || unreadable(a.text, maxLongText):
 		return nil, s.fail(a.at, "is no address: %q", clip(a.text))

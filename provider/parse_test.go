@@ -68,6 +68,12 @@ func TestSchema(t *testing.T) {
 		`{"name":"x","auth_type":"api_key","flows":["telepathy"]}`,
 		`{"name":"x","auth_type":"api_key","export":{"A":7}}`,
 		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"token_url":"http://x"}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"authorization_url":"https://x.example/a","token_url":"https://x.example/t","token_auth":"mtls"}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"authorization_url":"https://x.example/a","token_url":"https://x.example/t","token_params":{"a":1}}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"authorization_url":"https://x.example/a","token_url":"https://x.example/t","user_info":{"label":"a"}}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"authorization_url":"https://x.example/a","token_url":"https://x.example/t","redirect_uri":"https://x.example"}}`,
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"base_url":"https://x.example","authorization_url":"{base_url}/a","token_url":"{base_url}/t"},
+			"self_managed":{"routes":[{"host":"y.example","inject":[{"basic":"u:{token}"}]}]}}`,
 	} {
 		if validate(t, []byte(bad)) == nil {
 			t.Errorf("the schema accepts %s", bad)

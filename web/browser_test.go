@@ -26,7 +26,7 @@ import (
 
 // chromium starts a real browser with a profile of its own, and returns a
 // context in which chromedp drives its first tab.
-func chromium(t *testing.T) context.Context {
+func chromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	program := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -50,14 +50,14 @@ func chromium(t *testing.T) context.Context {
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a browser that hangs
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx,
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(more,
 		chromedp.ExecPath(program), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home),
 		chromedp.WindowSize(900, 800), chromedp.WSURLReadTimeout(time.Minute),
-	)
+	)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -120,8 +120,8 @@ const contrasts = `
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = el => { for (; el; el = el.parentElement) { const c = getComputedStyle(el).backgroundColor; if (rgb(c)[3] !== 0) return c; } return "rgb(255, 255, 255)"; };
   const poor = [];
-  for (const el of document.querySelectorAll("h1, p, dt, dd, label, input, button, a, code, header, footer, .note")) {
-    if (!el.textContent.trim() && el.localName !== "input" || el.offsetParent === null) continue;
+  for (const el of document.querySelectorAll("h1, p, li, dt, dd, label, input, textarea, button, a, code, header, footer, .note")) {
+    if (!el.textContent.trim() && el.localName !== "input" && el.localName !== "textarea" || el.offsetParent === null) continue;
     const [a, b] = [lum(getComputedStyle(el).color), lum(behind(el))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < 4.5) poor.push(el.localName + "." + el.className + " " + ratio.toFixed(2));

@@ -33,14 +33,18 @@ type desk struct {
 	calls  int
 	// broken, when set, is what Submit answers.
 	broken error
-	// meanwhile, when set, runs before Submit does its work.
+	// meanwhile, when set, runs before Submit or Confirm does its work.
 	meanwhile func(*authsome.Login)
+	// then, when set, is the step that Submit and Confirm lead to.
+	then authsome.LoginStep
 }
 
 type entry struct {
 	authsome.Login
 	provider *authsome.Provider
 	stored   map[string]string
+	state    string // of the authorization request
+	code     string // that the callback brought
 }
 
 func newDesk() *desk { return &desk{logins: map[string]*entry{}} }
@@ -50,8 +54,9 @@ func (d *desk) begin(p *authsome.Provider, connection string) *authsome.Login {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	id := fmt.Sprintf("sess_%026d", len(d.logins)+1)
-	e := &entry{provider: p, Login: authsome.Login{
+	e := &entry{provider: p, state: "state-canary-" + id, Login: authsome.Login{
 		ID: id, Provider: p.Name, Connection: connection, Flow: authsome.FlowAPIKey, Status: authsome.LoginWaiting,
+		Step: authsome.StepKey, Form: p.Key.Fields,
 		Ticket: authsome.NewSecret("ticket-canary-" + id), ExpiresAt: time.Now().Add(5 * time.Minute),
 	}}
 	d.logins[id] = e
@@ -63,6 +68,13 @@ func (d *desk) end(id string, s authsome.LoginStatus, err *authsome.Error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.logins[id].Status, d.logins[id].Err = s, err
+}
+
+// change does something to the logins while the pages may be reading them.
+func (d *desk) change(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
 }
 
 // state returns a login's state and what it stored.
@@ -111,9 +123,15 @@ func (d *desk) Submit(_ context.Context, id string, ticket authsome.Secret, fiel
 	if d.broken != nil {
 		return nil, d.broken
 	}
+	if e.Step != authsome.StepKey && e.Step != authsome.StepClient {
+		return nil, authsome.E(authsome.Invalid, "log in to %s: this login does not wait for that", e.Provider)
+	}
 	values := map[string]string{}
-	for _, f := range e.provider.Key.Fields {
+	for _, f := range e.Form {
 		v := fields[f.Name].Reveal()
+		if v == "" && f.Optional {
+			continue
+		}
 		if v == "" || f.Pattern != "" && !regexp.MustCompile(`\A(?:`+f.Pattern+`)\z`).MatchString(v) {
 			bad := authsome.E(authsome.Invalid, "log in to %s: the %s does not look right", e.Provider, strings.ToLower(f.Label)).WithHint("%s", f.Hint)
 			bad.Field = f.Name
@@ -121,9 +139,63 @@ func (d *desk) Submit(_ context.Context, id string, ticket authsome.Secret, fiel
 		}
 		values[f.Name] = v
 	}
-	e.Status, e.stored, e.Default = authsome.LoginCompleted, values, e.Connection == authsome.DefaultConnection
+	if e.stored = values; d.then != "" {
+		e.Step = d.then
+	} else {
+		e.complete()
+	}
 	l := e.Login
 	return &l, nil
+}
+
+func (e *entry) complete() {
+	e.Status, e.Step, e.Default = authsome.LoginCompleted, "", e.Connection == authsome.DefaultConnection
+}
+
+func (d *desk) Confirm(_ context.Context, id string, ticket authsome.Secret) (*authsome.Login, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, err := d.find(id, ticket)
+	if err != nil {
+		return nil, err
+	}
+	if d.meanwhile != nil {
+		d.meanwhile(&e.Login)
+	}
+	switch {
+	case e.Status.Final():
+		return nil, authsome.E(authsome.AuthFailed, "log in to %s: this login is over", e.Provider)
+	case d.broken != nil:
+		return nil, d.broken
+	case e.Step != authsome.StepConfirm:
+		return nil, authsome.E(authsome.Invalid, "log in to %s: this login does not wait for that", e.Provider)
+	}
+	e.Step = d.then
+	l := e.Login
+	return &l, nil
+}
+
+func (d *desk) Callback(_ context.Context, query url.Values) (*authsome.Login, *authsome.Provider, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls++
+	if d.broken != nil {
+		return nil, nil, d.broken
+	}
+	for _, e := range d.logins {
+		if e.Status.Final() || e.Step != authsome.StepAuthorize || query.Get("state") != e.state {
+			continue
+		}
+		if query.Get("error") == "access_denied" {
+			e.Status, e.Err = authsome.LoginCancelled, authsome.E(authsome.Cancelled, "log in to %s: you said no there", e.Provider)
+			return nil, e.provider, e.Err.WithHint("authsome login %s", e.Provider)
+		}
+		e.code = query.Get("code")
+		e.complete()
+		l := e.Login
+		return &l, e.provider, nil
+	}
+	return nil, nil, authsome.E(authsome.ConnectionNotFound, "this login is not known, or is over").WithHint("authsome login PROVIDER")
 }
 
 func (d *desk) CancelLogin(_ context.Context, id string, ticket authsome.Secret) error {
@@ -154,6 +226,44 @@ func twilio() *authsome.Provider {
 			{Name: "auth_token", Label: "Auth token", Pattern: "[0-9a-z-]{8,}", Hint: "An auth token has 8 letters or more."},
 		}},
 	}
+}
+
+// github logs in by OAuth.
+func github() *authsome.Provider {
+	return &authsome.Provider{
+		Name: "github", DisplayName: "GitHub", Source: authsome.Bundled, DocsURL: "https://docs.github.com/apps",
+		Routes:      []authsome.Route{{Host: "api.github.com"}},
+		OAuth:       &authsome.OAuth{BaseURL: "https://github.com", TokenURL: "{base_url}/login/oauth/access_token"},
+		SelfManaged: []authsome.Route{{Host: "{host}", Path: "/api"}},
+	}
+}
+
+// clientForm asks for an OAuth app.
+var clientForm = []authsome.KeyField{
+	{Name: authsome.FieldClientID, Label: "Client ID", Public: true},
+	{Name: authsome.FieldClientSecret, Label: "Client secret", Optional: true},
+	{Name: authsome.FieldPrivateKey, Label: "Private key", Optional: true, Multiline: true},
+}
+
+// consent is where GitHub asks.
+const consent = "https://github.com/login/oauth/authorize?client_id=x%20y&redirect_uri=http%3A%2F%2F127.0.0.1%3A7998%2Fauth%2Fcallback%2Foauth&state=a'b%2Bc"
+
+// at starts a login by OAuth that waits in a step.
+func (d *desk) at(step authsome.LoginStep, connection string) *authsome.Login {
+	l := d.begin(github(), connection)
+	l.Flow, l.Step, l.Form = authsome.FlowPKCE, step, nil
+	switch step {
+	case authsome.StepClient:
+		l.Form, l.RedirectURI, l.AppsURL = clientForm, "http://"+host+authsome.CallbackPath, "https://github.com/settings/developers"
+	case authsome.StepConfirm:
+		l.Resource, l.Server = "mcp.example.com", "auth.elsewhere.example"
+	case authsome.StepAuthorize:
+		l.AuthorizeURL = consent
+	case authsome.StepDevice:
+		l.Flow, l.UserCode, l.VerificationURL = authsome.FlowDeviceCode, "WDJB-MJHT", "https://github.com/login/device"
+		l.VerificationURLComplete = "https://github.com/login/device?user_code=WDJB-MJHT"
+	}
+	return l
 }
 
 // bench is a desk, the pages on top of it and what they logged.
@@ -263,11 +373,25 @@ func (b *bench) open(l *authsome.Login) (page answer, cookie, token string) {
 	c := first.Cookies()[0]
 	cookie = c.Name + "=" + c.Value
 	page = b.ask("GET", first.Header.Get("Location"), "", "Cookie", cookie)
+	checkMarkup(b.T, page.body)
 	m := tokenPattern.FindStringSubmatch(page.body)
 	if m == nil {
 		b.Fatalf("no form: %d %s", page.StatusCode, page.body)
 	}
 	return page, cookie, m[1]
+}
+
+// page follows a login's link to a page that may have no form.
+func (b *bench) page(l *authsome.Login) (page answer, cookie string) {
+	b.Helper()
+	c := b.ask("GET", link(l), "").Cookies()
+	if len(c) != 1 {
+		b.Fatal("the link gives no cookie")
+	}
+	cookie = c[0].Name + "=" + c[0].Value
+	page = b.ask("GET", path(l), "", "Cookie", cookie)
+	checkMarkup(b.T, page.body)
+	return page, cookie
 }
 
 // send sends a form as a browser does.

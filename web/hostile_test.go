@@ -13,10 +13,11 @@ import (
 // each may have.
 var ours = map[string]string{
 	"html": "lang", "head": "", "meta": "charset name content http-equiv", "title": "", "link": "rel href type", "body": "",
-	"header": "", "img": "src alt width height", "main": "", "footer": "", "h1": "class", "p": "class id role", "dl": "", "div": "class id role",
-	"dt": "", "dd": "", "bdi": "", "span": "class", "code": "", "pre": "tabindex", "a": "href rel target", "label": "for",
+	"header": "", "img": "src alt width height", "main": "", "footer": "", "h1": "class", "p": "class id role tabindex", "dl": "", "div": "class id role",
+	"dt": "", "dd": "", "bdi": "", "span": "class", "code": "", "pre": "tabindex", "a": "href rel target class", "label": "for",
+	"ol": "", "li": "", "textarea": "id name rows class required autocomplete autocapitalize autocorrect spellcheck autofocus aria-invalid aria-describedby",
 	"form":   "method action autocomplete id",
-	"input":  "id name type value required autocomplete autocapitalize autocorrect spellcheck autofocus aria-invalid aria-describedby",
+	"input":  "id name type value readonly required autocomplete autocapitalize autocorrect spellcheck autofocus aria-invalid aria-describedby",
 	"button": "type form class",
 }
 
@@ -30,6 +31,9 @@ func checkMarkup(t *testing.T, page string) map[string][]*html.Node {
 	}
 	found := map[string][]*html.Node{}
 	for n := range doc.Descendants() {
+		if n.Data == "meta" && attr(n, "http-equiv") != "" {
+			checkRefresh(t, attr(n, "content"))
+		}
 		if n.Type != html.ElementNode {
 			continue
 		}
@@ -49,6 +53,16 @@ func checkMarkup(t *testing.T, page string) map[string][]*html.Node {
 		}
 	}
 	return found
+}
+
+// checkRefresh holds a page to load itself again, or to go to where its links
+// may go.
+func checkRefresh(t *testing.T, content string) {
+	t.Helper()
+	_, to, found := strings.Cut(content, "url=")
+	if found && !strings.HasPrefix(to, "https://") && !strings.HasPrefix(to, "/auth/sessions/") {
+		t.Errorf("the page goes to %q by itself", to)
+	}
 }
 
 func attr(n *html.Node, key string) string {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -20,8 +21,13 @@ import (
 // The way of a login through the browser:
 //
 //	GET  …/input?ticket=T   exchanges the ticket for a cookie, 303 to
-//	GET  …/input            the form; how the login ended, once it is over
-//	POST …/input            the form's values, or action=cancel, 303 to GET
+//	GET  …/input            what it waits for; how it ended, once it is over
+//	POST …/input            the form's values, action=confirm or action=cancel,
+//	                        303 to GET
+//
+// A step that leads to another site is a page with a link that refreshes itself
+// there, and not a redirect: the answer to a form may lead to our own pages only
+// (Content Security Policy 3, form-action, as Chromium does it).
 //
 // The ticket comes from the URL that the CLI prints and opens. The cookie holds
 // it from then on, so that a waiting form survives a restart of the daemon: no
@@ -34,10 +40,11 @@ const maxForm = 64 << 10
 // Names in the form. Those of a provider's fields get a prefix, so that a
 // definition cannot name one of ours.
 const (
-	tokenInput   = "form_token"
-	actionInput  = "action"
-	actionCancel = "cancel"
-	fieldPrefix  = "field."
+	tokenInput    = "form_token"
+	actionInput   = "action"
+	actionCancel  = "cancel"
+	actionConfirm = "confirm"
+	fieldPrefix   = "field."
 )
 
 // loginPath is the path of a login's form, as in the Python authsome. An id of
@@ -117,7 +124,7 @@ func (s *site) exchange(w http.ResponseWriter, r *http.Request, id, ticket strin
 	// showed it. A redirect would still count as that site's navigation and
 	// leave a Strict cookie at home; a step from a page of ours does not.
 	s.message(w, http.StatusOK, message{
-		Title: "One moment", Text: "The form opens by itself.", Refresh: pathOf(id), Link: pathOf(id),
+		Title: "One moment", Text: "The page opens by itself.", GoTo: pathOf(id), Link: pathOf(id), LinkText: "Open the page",
 	})
 }
 
@@ -138,7 +145,7 @@ func (s *site) cookie(w http.ResponseWriter, r *http.Request, id string) (ticket
 	return c.Value, true
 }
 
-// show answers with the form, or with how the login ended.
+// show answers with what the login waits for, or with how it ended.
 func (s *site) show(w http.ResponseWriter, r *http.Request, id string) {
 	ticket, ok := s.cookie(w, r, id)
 	if !ok {
@@ -153,11 +160,11 @@ func (s *site) show(w http.ResponseWriter, r *http.Request, id string) {
 	case l.Status.Final():
 		s.over(w, l, p)
 	default:
-		s.form(w, http.StatusOK, l, p, formToken(ticket, id), nil, nil)
+		s.step(w, l, p, formToken(ticket, id))
 	}
 }
 
-// submit takes the form: a key, or the wish to cancel.
+// submit takes what a form sends: values, a yes, or the wish to cancel.
 func (s *site) submit(w http.ResponseWriter, r *http.Request, id string) {
 	// Other ports of 127.0.0.1 are the same site, whose forms come with our
 	// cookie; this compares origins.
@@ -180,22 +187,32 @@ func (s *site) submit(w http.ResponseWriter, r *http.Request, id string) {
 	if !hmac.Equal([]byte(values.Get(tokenInput)), []byte(formToken(ticket, id))) {
 		s.message(w, http.StatusForbidden, message{
 			Title: "Refused", Tone: bad,
-			Text: "The form does not belong to this login in this browser. Nothing was stored. Open the form again and type the key there.",
-			Link: pathOf(id),
+			Text: "The form does not belong to this login in this browser. Nothing was stored. Open the form again and fill it in there.",
+			Link: pathOf(id), LinkText: "Open the form",
 		})
 		return
 	}
 	// The person has decided; a tab that is closed meanwhile changes nothing.
 	ctx := context.WithoutCancel(r.Context())
-	if values.Get(actionInput) == actionCancel {
-		if err := s.Logins.CancelLogin(ctx, id, authsome.NewSecret(ticket)); err != nil {
+	secret := authsome.NewSecret(ticket)
+	switch values.Get(actionInput) {
+	case actionCancel:
+		if err := s.Logins.CancelLogin(ctx, id, secret); err != nil {
 			s.failed(w, id, err)
 			return
 		}
-		seeOther(w, id)
+	case actionConfirm:
+		// What it refuses is said by the login itself: it has failed, or waits for
+		// something else by now.
+		if _, err := s.Logins.Confirm(ctx, id, secret); err != nil && inside(err) {
+			s.failed(w, id, err)
+			return
+		}
+	default:
+		s.connect(ctx, w, id, ticket, values)
 		return
 	}
-	s.connect(ctx, w, id, ticket, values)
+	seeOther(w, id)
 }
 
 // seeOther leads to the form's path without a ticket, with a GET, so that the
@@ -251,10 +268,18 @@ func (s *site) connect(ctx context.Context, w http.ResponseWriter, id, ticket st
 		s.over(w, l, p)
 		return
 	}
+	if !takesForm(l.Step) {
+		seeOther(w, id) // another tab was quicker
+		return
+	}
 	fields := map[string]authsome.Secret{}
 	public := map[string]string{}
-	for _, f := range p.Key.Fields {
+	for _, f := range l.Form {
 		value := strings.TrimSpace(values.Get(fieldPrefix + f.Name))
+		if f.Multiline {
+			// As a form sends line ends (HTML, "constructing the entry list").
+			value = strings.ReplaceAll(value, "\r\n", "\n")
+		}
 		fields[f.Name] = authsome.NewSecret(value)
 		if f.Public {
 			public[f.Name] = value
@@ -273,64 +298,13 @@ func (s *site) connect(ctx context.Context, w http.ResponseWriter, id, ticket st
 		s.failed(w, id, again)
 	case l.Status.Final():
 		s.over(w, l, p)
+	case !takesForm(l.Step):
+		seeOther(w, id)
 	case errors.As(err, &refused) && refused.Code == authsome.Invalid:
 		s.form(w, http.StatusUnprocessableEntity, l, p, formToken(ticket, id), public, refused)
 	default:
 		s.failed(w, id, err)
 	}
-}
-
-// form answers with the form of a waiting login. After a refusal it has what
-// was typed into public fields, and says what was wrong next to the field.
-func (s *site) form(w http.ResponseWriter, status int, l *authsome.Login, p *authsome.Provider, token string, public map[string]string, refused *authsome.Error) {
-	if l.Flow != authsome.FlowAPIKey || len(p.Key.Fields) == 0 {
-		s.message(w, http.StatusConflict, message{
-			Title: displayName(p) + " takes no key here", Tone: bad,
-			Text: "This login is not finished by a form. The terminal says what it waits for.", Command: "authsome inspect " + p.Name,
-		})
-		return
-	}
-	f := form{
-		Title: "Connect " + displayName(p), Provider: displayName(p), Name: p.Name, Custom: p.Source == authsome.Custom,
-		Connection: clean(l.Connection, 64), Replaces: l.Replaced, Private: l.AllowPrivate,
-		Hosts: hostsOf(p), Path: pathOf(l.ID), Token: token, Closes: l.ExpiresAt.Local().Format("15:04"),
-	}
-	if len(f.Hosts) > maxHosts {
-		f.Hosts, f.More = f.Hosts[:maxHosts], len(f.Hosts)-maxHosts
-	}
-	f.DocsURL, f.DocsHost = docsOf(p)
-	focus := 0
-	for i, k := range p.Key.Fields {
-		line := field{
-			ID: fmt.Sprintf("field-%d", i), Input: fieldPrefix + k.Name, Label: clean(k.Label, 60),
-			Hint: clean(k.Hint, 300), Public: k.Public,
-		}
-		if line.Label == "" {
-			line.Label = clean(k.Name, 60)
-		}
-		if k.Public {
-			line.Value = public[k.Name]
-		}
-		if refused != nil && (refused.Field == k.Name || len(p.Key.Fields) == 1) {
-			line.Problem, focus = sentence(refused.Message, p.Name), i
-			if line.Hint == "" {
-				line.Hint = clean(refused.Hint, 300)
-			}
-		}
-		f.Fields = append(f.Fields, line)
-	}
-	f.Fields[focus].Focus = true
-	if refused != nil {
-		f.Title = "Try again: " + f.Title
-		if f.Fields[focus].Problem == "" {
-			f.Problem, f.Hint = sentence(refused.Message, p.Name), clean(refused.Hint, 300)
-		}
-	}
-	// Under no-referrer a browser sends "Origin: null" with the form, which one
-	// without Sec-Fetch-Site could not be told by from a stranger's. The URL of
-	// this page holds no ticket any more.
-	w.Header().Set("Referrer-Policy", "same-origin")
-	s.page(w, status, "form.html", f)
 }
 
 // account names what was connected: "GitHub (work)".
@@ -341,22 +315,46 @@ func account(l *authsome.Login, p *authsome.Provider) string {
 	return displayName(p) + " (" + clean(l.Connection, 64) + ")"
 }
 
-// connected says that the login of this browser succeeded, and what to do now.
-func (s *site) connected(w http.ResponseWriter, l *authsome.Login, p *authsome.Provider) {
+// success says that a login succeeded, and what to do now.
+func success(l *authsome.Login, p *authsome.Provider) message {
 	m := message{
-		Title: account(l, p) + " is connected", Tone: good,
+		Title: account(l, p) + " is connected", Tone: good, Notes: notesOf(l),
 		Text:    "You can close this tab. Programs that you start with authsome can use it now, and never see the key:",
 		Command: "authsome run -- codex",
 	}
-	switch {
-	case len(p.Routes) == 0:
-		m.Text = "You can close this tab. No host is known for this service, so its key is not put on requests. To give it to a program:"
-		m.Command = "authsome export " + l.Provider
-	case !l.Default:
+	if l.Flow.OAuth() {
+		m.Text = strings.Replace(m.Text, "the key", "a token", 1)
+	}
+	if who := clean(cmp.Or(l.Account.Label, l.Account.ID), 80); who != "" {
+		m.Title += " as " + who
+	}
+	if !l.Default {
 		m.Command = fmt.Sprintf("authsome run --connection %s=%s -- codex", l.Provider, l.Connection)
 		m.Then = fmt.Sprintf("Without --connection, programs get the default connection of %s.", displayName(p))
 	}
+	return m
+}
+
+// connected is success in the browser in which the login was finished.
+func (s *site) connected(w http.ResponseWriter, l *authsome.Login, p *authsome.Provider) {
+	m := success(l, p)
+	if len(p.Routes) == 0 {
+		m.Text = "You can close this tab. No host is known for this service, so its key is not put on requests. To give it to a program:"
+		m.Command, m.Then = "authsome export "+l.Provider, ""
+	}
 	s.message(w, http.StatusOK, m)
+}
+
+// maxNotes bounds what a page repeats of a login's notes.
+const maxNotes = 8
+
+// notesOf are a login's notes as sentences.
+func notesOf(l *authsome.Login) []string {
+	var out []string
+	for _, n := range l.Notes[:min(len(l.Notes), maxNotes)] {
+		out = append(out, sentence(n, l.Provider))
+	}
+	return out
 }
 
 // over says how a login ended that cannot be finished any more.
@@ -372,6 +370,7 @@ func (s *site) over(w http.ResponseWriter, l *authsome.Login, p *authsome.Provid
 	case authsome.LoginCompleted:
 		m.Title, m.Tone, m.Command = "This login is already finished", "", "authsome list"
 		m.Text = account(l, p) + " is connected. You can close this tab. To see all connections:"
+		m.Notes = notesOf(l)
 	case authsome.LoginCancelled:
 		m.Title, m.Tone = "This login was cancelled", ""
 		m.Text = "Nothing was stored. You can close this tab. To start again:"
@@ -383,6 +382,7 @@ func (s *site) over(w http.ResponseWriter, l *authsome.Login, p *authsome.Provid
 		m.Text = "Nothing was stored. To start again:"
 		if l.Err != nil {
 			m.Text = sentence(l.Err.Message, l.Provider) + " " + m.Text
+			m.next(l.Err.Hint)
 		}
 	}
 	s.message(w, http.StatusGone, m)
@@ -396,8 +396,17 @@ func (s *site) unknownLogin(w http.ResponseWriter) {
 	})
 }
 
-// failed answers for an error of the broker's. Its text is for the log: it may
-// name files or the database.
+// inside reports whether an error is about this machine, so that its text is for
+// the log alone: it may name files or the database.
+func inside(err error) bool {
+	switch authsome.CodeOf(err) {
+	case authsome.Internal, authsome.StoreFailed, authsome.VaultFailed, authsome.ConnectionNotFound, authsome.ProviderNotFound:
+		return true
+	}
+	return false
+}
+
+// failed answers for an error of the broker's. Its text is for the log.
 func (s *site) failed(w http.ResponseWriter, id string, err error) {
 	switch authsome.CodeOf(err) {
 	case authsome.ConnectionNotFound:

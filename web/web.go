@@ -1,7 +1,12 @@
-// Package web serves what a person's browser sees on 127.0.0.1:7998: the form
-// in which a key is handed over, the OAuth redirect URI, and the daemon's
-// health. The pages are made here, need no JavaScript, and load nothing from
-// elsewhere.
+// Package web serves what a person's browser sees on 127.0.0.1:7998: the pages
+// on which a login is finished, the OAuth redirect URI, and the daemon's health.
+// The pages are made here, need no JavaScript, and load nothing from elsewhere:
+//
+//	web.go       which requests are answered at all, and by what
+//	login.go     a login's address: ticket, cookie, and what its forms send
+//	steps.go     a page for each step that a login may wait in
+//	callback.go  where authorization servers send the browser back to
+//	page.go      templates, and text from elsewhere made harmless
 //
 // Any page that the person visits can make the browser send requests here. So
 // a request must name this machine as its host (DNS rebinding), a form must
@@ -17,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -34,6 +40,12 @@ type Logins interface {
 	Submit(ctx context.Context, loginID string, ticket authsome.Secret, fields map[string]authsome.Secret) (*authsome.Login, error)
 	// CancelLogin ends a login that is waiting. One that is over stays as it is.
 	CancelLogin(ctx context.Context, loginID string, ticket authsome.Secret) error
+	// Confirm agrees that the login's Server, on another site than its Resource,
+	// may be asked.
+	Confirm(ctx context.Context, loginID string, ticket authsome.Secret) (*authsome.Login, error)
+	// Callback takes what the authorization server's redirect brought. The error
+	// says what the page tells the person; nothing was stored then.
+	Callback(ctx context.Context, query url.Values) (*authsome.Login, *authsome.Provider, error)
 }
 
 // Config is what the pages are made of. All but Logger must be given.
@@ -127,7 +139,7 @@ func (s *site) route(w http.ResponseWriter, r *http.Request) {
 	case "/ready":
 		s.only(s.ready, get)(w, r)
 	case authsome.CallbackPath:
-		s.only(s.callback, get)(w, r)
+		s.callback(w, r)
 	case "/static/style.css", "/static/icon.svg":
 		s.only(func(w http.ResponseWriter, r *http.Request) {
 			http.ServeFileFS(w, r, files, strings.TrimPrefix(path, "/"))
@@ -154,11 +166,16 @@ func (s *site) only(next http.HandlerFunc, methods ...string) http.HandlerFunc {
 			next(w, r)
 			return
 		}
-		w.Header().Set("Allow", strings.Join(slices.Insert(slices.Clone(methods), 1, http.MethodHead), ", "))
-		s.message(w, http.StatusMethodNotAllowed, message{
-			Title: "Not possible here", Text: "This page cannot be asked in that way.",
-		})
+		s.notAllowed(w, slices.Insert(slices.Clone(methods), 1, http.MethodHead)...)
 	}
+}
+
+// notAllowed refuses a method and names those that there are.
+func (s *site) notAllowed(w http.ResponseWriter, allowed ...string) {
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	s.message(w, http.StatusMethodNotAllowed, message{
+		Title: "Not possible here", Text: "This page cannot be asked in that way.",
+	})
 }
 
 func (s *site) health(w http.ResponseWriter, _ *http.Request) {
@@ -191,16 +208,5 @@ func (s *site) home(w http.ResponseWriter, _ *http.Request) {
 		Text: "It keeps your keys and logins encrypted on this machine, and puts them on the requests of the programs that you start with it. " +
 			"The programs themselves never see them. To connect a service, run in a terminal:",
 		Command: "authsome login github",
-	})
-}
-
-// callback is the OAuth redirect URI. No login of this version has an OAuth
-// state, so each one is unknown. What the service sent along is not looked at,
-// shown or logged.
-func (s *site) callback(w http.ResponseWriter, _ *http.Request) {
-	s.message(w, http.StatusBadRequest, message{
-		Title: "Unknown login", Tone: bad,
-		Text:    "This login is not known or is over. Nothing was stored. Start it again in a terminal:",
-		Command: "authsome login PROVIDER",
 	})
 }

@@ -42,6 +42,9 @@ type Client struct {
 	// is not at all.
 	Wait time.Duration
 
+	// socket is given instead of Home by Siblings.
+	socket string
+
 	once sync.Once
 	http *http.Client
 }
@@ -70,6 +73,9 @@ func (c *Client) Close() { c.transport().CloseIdleConnections() }
 
 // dial connects to the daemon, waiting for it up to c.Wait.
 func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
+	if c.socket != "" {
+		return dial(ctx, c.socket)
+	}
 	home := c.Home
 	if home == "" {
 		var err error
@@ -324,8 +330,9 @@ func (c *Client) BeginLogin(ctx context.Context, r LoginRequest) (Login, error) 
 	return out, err
 }
 
-// Login asks how a login stands. With wait it answers when the login has
-// ended, or after that long (at most a minute) with the state of then.
+// Login asks how a login stands. With wait it answers when the login has ended
+// or waits for something else than it did, or after that long (at most a minute)
+// with the state of then.
 func (c *Client) Login(ctx context.Context, id string, wait time.Duration) (Login, error) {
 	var out Login
 	path, err := expand(PathLogin, id)
@@ -352,9 +359,38 @@ func (c *Client) SubmitLogin(ctx context.Context, id string, fields map[string]a
 	return out, err
 }
 
+// ConfirmLogin agrees that the login's Server may be asked. It is refused inside
+// a run.
+func (c *Client) ConfirmLogin(ctx context.Context, id string) (Login, error) {
+	var out Login
+	err := c.call(ctx, http.MethodPost, PathLoginConfirm, []string{id}, struct{}{}, &out)
+	return out, err
+}
+
 // CancelLogin ends a login that is still waiting.
 func (c *Client) CancelLogin(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, PathLogin, []string{id}, nil, nil)
+}
+
+// SetClient stores the person's own OAuth app at a provider; of app, ID, Secret
+// and Key are taken. baseURL is that of a service that the person hosts, or "".
+// It is refused inside a run.
+func (c *Client) SetClient(ctx context.Context, provider, baseURL string, app authsome.OAuthClient) error {
+	return c.call(ctx, http.MethodPut, PathClient, []string{provider}, ClientSettings{
+		ClientID: app.ID, ClientSecret: app.Secret.Reveal(), PrivateKey: app.Key.Reveal(), BaseURL: baseURL,
+	}, nil)
+}
+
+// ForgetClient deletes the OAuth app at a provider; see SetClient.
+func (c *Client) ForgetClient(ctx context.Context, provider, baseURL string) error {
+	path, err := expand(PathClient, provider)
+	if err != nil {
+		return err
+	}
+	if baseURL != "" {
+		path += "?" + url.Values{"base_url": {baseURL}}.Encode()
+	}
+	return c.do(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // Export asks for plaintext credentials, which is refused inside a run.

@@ -108,7 +108,16 @@ func TestClientRequests(t *testing.T) {
 		{func(c *api.Client) error { _, err := c.Login(ctx, "sess_1", 0); return err }, "GET /v1/logins/sess_1 "},
 		{func(c *api.Client) error { _, err := c.Login(ctx, "sess_1", time.Minute); return err }, "GET /v1/logins/sess_1?wait=1m0s "},
 		{func(c *api.Client) error { _, err := c.SubmitLogin(ctx, "sess_1", key); return err }, `POST /v1/logins/sess_1/fields {"api_key":"sk-1"}`},
+		{func(c *api.Client) error { _, err := c.ConfirmLogin(ctx, "sess_1"); return err }, "POST /v1/logins/sess_1/confirm {}"},
 		{func(c *api.Client) error { return c.CancelLogin(ctx, "sess_1") }, "DELETE /v1/logins/sess_1 "},
+		{func(c *api.Client) error {
+			return c.SetClient(ctx, "x", "https://git.example", authsome.OAuthClient{ID: "i", Secret: key["api_key"]})
+		}, `PUT /v1/providers/x/client {"client_id":"i","client_secret":"sk-1","base_url":"https://git.example"}`},
+		{func(c *api.Client) error {
+			return c.SetClient(ctx, "x", "", authsome.OAuthClient{ID: "i", Key: key["api_key"]})
+		}, `PUT /v1/providers/x/client {"client_id":"i","private_key":"sk-1"}`},
+		{func(c *api.Client) error { return c.ForgetClient(ctx, "x", "") }, "DELETE /v1/providers/x/client "},
+		{func(c *api.Client) error { return c.ForgetClient(ctx, "x", "https://a b/&c") }, "DELETE /v1/providers/x/client?base_url=https%3A%2F%2Fa+b%2F%26c "},
 		{func(c *api.Client) error { _, err := c.Export(ctx, api.ExportRequest{Provider: "x"}); return err }, `POST /v1/export {"provider":"x"}`},
 		{func(c *api.Client) error { _, err := c.Events(ctx, api.EventsQuery{}); return err }, "GET /v1/events "},
 		{func(c *api.Client) error { _, err := c.Events(ctx, api.EventsQuery{FromStart: true}); return err }, "GET /v1/events?after=0 "},
@@ -139,9 +148,10 @@ func TestClientRequests(t *testing.T) {
 		}
 	}
 	for name, call := range map[string]func() error{
-		"provider":   func() error { _, err := c.Provider(ctx, ""); return err },
-		"connection": func() error { return c.SetDefault(ctx, "x", "") },
-		"id":         func() error { _, err := c.Login(ctx, "", 0); return err },
+		"provider":       func() error { _, err := c.Provider(ctx, ""); return err },
+		"connection":     func() error { return c.SetDefault(ctx, "x", "") },
+		"id":             func() error { _, err := c.Login(ctx, "", 0); return err },
+		"app's provider": func() error { return c.ForgetClient(ctx, "", "") },
 	} {
 		got = ""
 		if err := call(); authsome.CodeOf(err) != authsome.Invalid || got != "" {

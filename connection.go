@@ -35,6 +35,7 @@ type Connection struct {
 	Hosts      []string
 	ObtainedAt time.Time
 	ExpiresAt  time.Time // zero: does not expire, as far as is known
+	Renewable  bool      // a new token comes by itself when this one ends
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	// LastRefreshAt is when the token was refreshed last, or that was tried;

@@ -13,12 +13,15 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/flow"
 	"github.com/authsome/authsome/route"
 )
 
@@ -27,6 +30,7 @@ import (
 // the same transaction.
 type Records interface {
 	Connections(ctx context.Context, vault, user string) ([]authsome.ConnectionRow, error)
+	Connection(ctx context.Context, vault, user, provider, name string) (*authsome.ConnectionRow, error)
 	SaveConnection(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, ev authsome.Event) error
 	DeleteConnections(ctx context.Context, vault, user, provider string, names []string, newDefault string, ev ...authsome.Event) error
 	SetDefault(ctx context.Context, vault, user, provider, name string, ev authsome.Event) error
@@ -35,12 +39,18 @@ type Records interface {
 	DeleteDefinition(ctx context.Context, vault, name string, ev authsome.Event) error
 	Logins(ctx context.Context, vault string) ([]authsome.SealedRow, error)
 	SaveLogin(ctx context.Context, vault string, row authsome.SealedRow, ev ...authsome.Event) error
-	FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, ev authsome.Event) error
+	FinishLogin(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, login authsome.SealedRow, def *authsome.DefinitionRow, ev ...authsome.Event) error
 	DeleteLogins(ctx context.Context, vault string, ids ...string) error
 	Grants(ctx context.Context, vault string) ([]authsome.SealedRow, error)
 	SaveGrant(ctx context.Context, vault string, row authsome.SealedRow, ev ...authsome.Event) error
 	DeleteGrants(ctx context.Context, vault string, ids []string, ev ...authsome.Event) error
+	Item(ctx context.Context, vault, kind, name string) (sealed []byte, version int64, err error)
+	SaveItem(ctx context.Context, vault, kind, name string, sealed []byte, version int64, ev ...authsome.Event) error
+	DeleteItem(ctx context.Context, vault, kind, name string, ev ...authsome.Event) error
 	Append(ctx context.Context, ev ...authsome.Event) error
+	// Lock takes a lock that no other broker on the same storage holds, and that
+	// ends with its holder.
+	Lock(ctx context.Context, name string) (unlock func(), err error)
 }
 
 // Sealer encrypts records under their binding; package vault implements it.
@@ -65,8 +75,8 @@ type Catalog interface {
 	Nearest(name string) []string
 }
 
-// Config is what a Broker is made of. All fields but Logger and Now are
-// needed.
+// Config is what a Broker is made of. All fields but RedirectURI, Logger and Now
+// are needed.
 type Config struct {
 	Records  Records
 	Sealer   Sealer
@@ -75,6 +85,12 @@ type Config struct {
 	// Parse reads a definition file; Check holds it to what may be registered.
 	Parse func(filename string, data []byte) (*authsome.Provider, error)
 	Check func(p *authsome.Provider) error
+	// Flow speaks to authorization servers.
+	Flow *flow.Client
+	// RedirectURI is where they send the browser back to; nil, an empty answer or
+	// an error: nowhere, so that flows that need a browser on this machine are
+	// refused.
+	RedirectURI func() (string, error)
 	// Logger takes what is no event; nil discards.
 	Logger *slog.Logger
 	// Now is the clock; nil is time.Now.
@@ -93,8 +109,15 @@ type Broker struct {
 	generation  atomic.Int64
 	subscribers []func()
 
-	logins logins
-	grants grants
+	logins    logins
+	grants    grants
+	refreshes refreshes
+
+	// life ends when Run does, and with it what runs in the background; work
+	// counts that.
+	life    context.Context
+	endLife context.CancelFunc
+	work    sync.WaitGroup
 }
 
 // snapshot is everything that a request is decided on. It is never changed
@@ -125,6 +148,7 @@ type held struct {
 	authsome.Connection
 	row        authsome.ConnectionRow
 	generation int64
+	used       *atomic.Int64 // when a request used it last, in Unix seconds; 0: never
 	open       sync.Once
 	record     *record
 	openErr    error
@@ -142,8 +166,32 @@ func New(c Config) *Broker {
 	b.logins.byID = map[string]*login{}
 	b.grants.byHash = map[[32]byte]*grant{}
 	b.grants.byID = map[string]*grant{}
+	b.refreshes.running = map[string]*refreshing{}
+	b.refreshes.unsaved = map[string]authsome.ConnectionRow{}
+	b.life, b.endLife = context.WithCancel(context.Background())
 	b.snapshot.Store(&snapshot{holdings: map[owner]*holdings{}})
 	return b
+}
+
+// Run goes on with the logins that wait for a service, and refreshes what is in
+// use, until ctx ends. It returns when everything that the broker has begun in
+// the background is over: a refresh that is under way is finished, since its
+// token would be lost.
+func (b *Broker) Run(ctx context.Context) {
+	b.logins.mu.Lock()
+	waiting := slices.Collect(maps.Values(b.logins.byID))
+	b.logins.mu.Unlock()
+	for _, l := range waiting {
+		b.await(l)
+	}
+	b.keepFresh(ctx)
+	b.endLife()
+	b.work.Wait()
+}
+
+// spawn runs f in the background; its context ends when Run does.
+func (b *Broker) spawn(f func(life context.Context)) {
+	b.work.Go(func() { f(b.life) })
 }
 
 // Load reads what is stored: registered definitions, connections, logins in
@@ -185,7 +233,7 @@ func (b *Broker) Load(ctx context.Context) error {
 
 // hold wraps a row under a generation of its own.
 func (b *Broker) hold(r authsome.ConnectionRow) *held {
-	return &held{Connection: r.Connection, row: r, generation: b.generation.Add(1)}
+	return &held{Connection: r.Connection, row: r, generation: b.generation.Add(1), used: new(atomic.Int64)}
 }
 
 // put adds or replaces a connection; the row's IsDefault moves the default.
@@ -227,6 +275,12 @@ func (b *Broker) publish(o owner, h *holdings) error {
 	if err := b.retable(h); err != nil {
 		return err
 	}
+	return b.publishAs(o, h)
+}
+
+// publishAs publishes holdings that have their routing tables. The caller holds
+// mu.
+func (b *Broker) publishAs(o owner, h *holdings) error {
 	old := b.snapshot.Load()
 	next := &snapshot{holdings: make(map[owner]*holdings, len(old.holdings)+1)}
 	for k, v := range old.holdings {
@@ -241,12 +295,16 @@ func (b *Broker) publish(o owner, h *holdings) error {
 func (b *Broker) retable(h *holdings) error {
 	var connected, configured []route.Entry
 	for _, p := range b.Catalog.All() {
-		a := h.byProvider[p.Name]
 		for _, r := range p.Routes {
-			e := route.Entry{Provider: p.Name, Route: r}
-			configured = append(configured, e)
-			if a != nil && len(a.byName) > 0 {
+			configured = append(configured, route.Entry{Provider: p.Name, Route: r})
+		}
+		for _, baseURL := range h.byProvider[p.Name].addresses() {
+			for _, r := range routesOf(p, baseURL) {
+				e := route.Entry{Provider: p.Name, Route: r}
 				connected = append(connected, e)
+				if baseURL != "" {
+					configured = append(configured, e)
+				}
 			}
 		}
 	}
@@ -259,6 +317,24 @@ func (b *Broker) retable(h *holdings) error {
 	}
 	return nil
 }
+
+// addresses are the different BaseURLs of an owner's connections, "" for the
+// vendor's own service.
+func (a *accounts) addresses() []string {
+	if a == nil {
+		return nil
+	}
+	var out []string
+	for _, name := range a.names() {
+		if u := a.byName[name].BaseURL; !slices.Contains(out, u) {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// tables are the routing tables of what is published.
+func (h *holdings) tables() (connected, configured *route.Table) { return h.connected, h.configured }
 
 // table is what a grant's hosts are looked up in.
 func (b *Broker) table(g *authsome.Grant) *route.Table {

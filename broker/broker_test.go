@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/audit"
 	"github.com/authsome/authsome/broker"
+	"github.com/authsome/authsome/flow"
+	"github.com/authsome/authsome/internal/oauthtest"
 	"github.com/authsome/authsome/provider"
 	"github.com/authsome/authsome/store"
 	"github.com/authsome/authsome/vault"
@@ -27,20 +30,42 @@ const (
 // me is the person at the machine, outside any run.
 var me = authsome.Identity{Vault: authsome.LocalVault, User: authsome.LocalUser, PID: 42, Program: "authsome"}
 
+// faultyStore is the real store on a disk that can become full.
+type faultyStore struct {
+	*store.Store
+	refuse atomic.Bool
+}
+
+func (s *faultyStore) SaveConnection(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, ev authsome.Event) error {
+	if s.refuse.Load() {
+		return authsome.E(authsome.StoreFailed, "store a connection: the disk is full")
+	}
+	return s.Store.SaveConnection(ctx, row, makeDefault, ev)
+}
+
 // world is a broker on a real store, vault, catalog and spool.
 type world struct {
 	*broker.Broker
 	t     testing.TB
 	home  string
-	store *store.Store
+	store *faultyStore
 	spool *audit.Spool
 	now   time.Time
+	// auth is the authorization server of the provider acme; nil when a test
+	// needs none.
+	auth *oauthtest.Server
+	// noBrowser says why the daemon has no port for browsers.
+	noBrowser error
 	// changes counts calls of the subscriber.
 	changes int
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, home: t.TempDir(), now: time.Now().UTC().Truncate(time.Second)}
+	return newWorldWith(t, nil)
+}
+
+func newWorldWith(t testing.TB, auth *oauthtest.Server) *world {
+	w := &world{t: t, home: t.TempDir(), now: time.Now().UTC().Truncate(time.Second), auth: auth}
 	w.open()
 	t.Cleanup(w.close)
 	return w
@@ -72,11 +97,13 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.store, w.spool = st, spool
+	w.store, w.spool = &faultyStore{Store: st}, spool
 	w.Broker = broker.New(broker.Config{
-		Records: st, Sealer: v, Recorder: spool, Catalog: catalog,
+		Records: w.store, Sealer: v, Recorder: spool, Catalog: catalog,
 		Parse: provider.Parse, Check: provider.CheckRegistrable,
-		Now: func() time.Time { return w.now },
+		Now:         func() time.Time { return w.now },
+		Flow:        flow.New(flow.Config{Proxy: w.auth.Proxy(), Roots: w.auth.Pool(), Now: func() time.Time { return w.now }}),
+		RedirectURI: func() (string, error) { return redirectURI, w.noBrowser },
 	})
 	w.Subscribe(func() { w.changes++ })
 	if err := w.Load(ctx); err != nil {
@@ -84,7 +111,14 @@ func (w *world) open() {
 	}
 }
 
+// redirectURI is where servers send browsers back to.
+const redirectURI = "http://127.0.0.1:7998/auth/callback/oauth"
+
 func (w *world) close() {
+	// What runs in the background ends with Run, as in the daemon.
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.Run(ended)
 	_ = w.spool.Close()
 	_ = w.store.Close()
 }
@@ -108,7 +142,7 @@ func (w *world) begin(req authsome.LoginRequest) *authsome.Login {
 // login connects a provider by key.
 func (w *world) login(provider, connection, key string, force bool) *authsome.Login {
 	w.t.Helper()
-	l := w.begin(authsome.LoginRequest{Provider: provider, Connection: connection, Force: force})
+	l := w.begin(authsome.LoginRequest{Provider: provider, Connection: connection, Flow: authsome.FlowAPIKey, Force: force})
 	done, err := w.SubmitFields(context.Background(), me, l.ID, fields("api_key", key))
 	if err != nil {
 		w.t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/authsome/authsome"
 )
@@ -33,7 +35,7 @@ func (b *Broker) Providers(id authsome.Identity) []View {
 	all := b.Catalog.All()
 	views := make([]View, 0, len(all))
 	for _, p := range all {
-		views = append(views, View{p, h.list(p.Name)})
+		views = append(views, View{p, h.list(p.Name, b.Now())})
 	}
 	return views
 }
@@ -45,7 +47,7 @@ func (b *Broker) Provider(id authsome.Identity, name string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	return View{p, b.snapshot.Load().of(ownerOf(id)).list(name)}, nil
+	return View{p, b.snapshot.Load().of(ownerOf(id)).list(name, b.Now())}, nil
 }
 
 func (b *Broker) provider(name string) (*authsome.Provider, error) {
@@ -60,14 +62,14 @@ func (b *Broker) provider(name string) (*authsome.Provider, error) {
 }
 
 // list returns the connections of a provider, the default first.
-func (h *holdings) list(provider string) []authsome.Connection {
+func (h *holdings) list(provider string, now time.Time) []authsome.Connection {
 	a := h.byProvider[provider]
 	if a == nil {
 		return nil
 	}
 	out := make([]authsome.Connection, 0, len(a.byName))
 	for _, x := range a.byName {
-		c := x.Connection
+		c := x.shown(now)
 		c.IsDefault = c.Name == a.deflt
 		out = append(out, c)
 	}
@@ -78,6 +80,16 @@ func (h *holdings) list(provider string) []authsome.Connection {
 		return out[i].Name < out[j].Name
 	})
 	return out
+}
+
+// shown is a connection with the status that it has now: a token that has ended
+// and does not come back by itself is expired, whatever is stored.
+func (x *held) shown(now time.Time) authsome.Connection {
+	c := x.Connection
+	if c.Status == authsome.Connected && !c.ExpiresAt.IsZero() && now.After(c.ExpiresAt) && (!c.Renewable || c.LastRefreshError != "") {
+		c.Status = authsome.Expired
+	}
+	return c
 }
 
 // find returns one connection; name "" means the default.
@@ -116,7 +128,7 @@ func (b *Broker) Connection(id authsome.Identity, p, c string) (authsome.Connect
 	if err != nil {
 		return authsome.Connection{}, nil, err
 	}
-	conn := x.Connection
+	conn := x.shown(b.Now())
 	conn.IsDefault = b.snapshot.Load().of(ownerOf(id)).byProvider[p].deflt == conn.Name
 	return conn, def, nil
 }
@@ -209,18 +221,10 @@ func (b *Broker) setDefault(ctx context.Context, id authsome.Identity, p, c stri
 }
 
 // Logout deletes one connection; c "" means the default. One that does not
-// exist counts as logged out.
+// exist counts as logged out. An OAuth connection's tokens are then revoked at
+// the service where that is possible; a service that cannot be reached changes
+// nothing here.
 func (b *Broker) Logout(ctx context.Context, id authsome.Identity, p, c string) (Removal, error) {
-	out, err := b.logout(ctx, id, p, c)
-	if err == nil && len(out.Connections) > 0 {
-		b.changed()
-	}
-	return out, err
-}
-
-func (b *Broker) logout(ctx context.Context, id authsome.Identity, p, c string) (Removal, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	out := Removal{Provider: p}
 	x, _, err := b.lookup(id, p, c)
 	if authsome.CodeOf(err) == authsome.ConnectionNotFound {
@@ -229,6 +233,32 @@ func (b *Broker) logout(ctx context.Context, id authsome.Identity, p, c string) 
 	}
 	if err != nil {
 		return out, err
+	}
+	// Not in the middle of a refresh, whose token would be left behind.
+	unlock, err := b.Records.Lock(ctx, connectionLock(id.Vault, id.User, p, x.Name))
+	if err != nil {
+		return out, err
+	}
+	defer unlock()
+	x, err = b.logout(ctx, id, p, x.Name, &out)
+	if err == nil && x != nil {
+		b.changed()
+		out.Notes = append(out.Notes, b.withdraw(ctx, x)...)
+	}
+	return out, err
+}
+
+// logout deletes one connection and returns what it was; nil when it is gone
+// meanwhile.
+func (b *Broker) logout(ctx context.Context, id authsome.Identity, p, name string, out *Removal) (*held, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, _, err := b.lookup(id, p, name)
+	if authsome.CodeOf(err) == authsome.ConnectionNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	h := b.snapshot.Load().of(ownerOf(id)).clone()
 	a := h.byProvider[p]
@@ -240,7 +270,7 @@ func (b *Broker) logout(ctx context.Context, id authsome.Identity, p, c string) 
 	ev := b.event(id, authsome.EventLogout, "ok")
 	ev.Provider, ev.Connection = p, x.Name
 	if err := b.Records.DeleteConnections(ctx, id.Vault, id.User, p, []string{x.Name}, next, ev); err != nil {
-		return out, err
+		return nil, err
 	}
 	out.Connections = []string{x.Name}
 	if a.deflt = next; len(a.byName) == 0 {
@@ -248,7 +278,7 @@ func (b *Broker) logout(ctx context.Context, id authsome.Identity, p, c string) 
 	} else if wasDefault {
 		out.Notes = append(out.Notes, "the default connection of "+p+" is now "+next)
 	}
-	return out, b.publish(ownerOf(id), h)
+	return x, b.publish(ownerOf(id), h)
 }
 
 // oldest names the connection that was made first: the one that takes over
@@ -264,13 +294,10 @@ func (a *accounts) oldest() string {
 }
 
 // Revoke deletes all of the caller's connections of a provider, and nobody
-// else's.
+// else's, and revokes their tokens as Logout does. The OAuth client stays: it is
+// no account.
 func (b *Broker) Revoke(ctx context.Context, id authsome.Identity, p string) (Removal, error) {
-	out, err := b.clear(ctx, id, p, false)
-	if err == nil {
-		b.changed()
-	}
-	return out, err
+	return b.clearAndWithdraw(ctx, id, p, false)
 }
 
 // Remove is Revoke, and deletes the definition if it was registered. A bundled
@@ -279,14 +306,40 @@ func (b *Broker) Remove(ctx context.Context, id authsome.Identity, p string) (Re
 	if err := b.outsideRun(ctx, id, "remove a provider", p, ""); err != nil {
 		return Removal{}, err
 	}
-	out, err := b.clear(ctx, id, p, true)
-	if err == nil {
-		b.changed()
-	}
-	return out, err
+	return b.clearAndWithdraw(ctx, id, p, true)
 }
 
-func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, definition bool) (Removal, error) {
+func (b *Broker) clearAndWithdraw(ctx context.Context, id authsome.Identity, p string, definition bool) (Removal, error) {
+	if a := b.snapshot.Load().of(ownerOf(id)).byProvider[p]; a != nil {
+		for _, name := range a.names() {
+			unlock, err := b.Records.Lock(ctx, connectionLock(id.Vault, id.User, p, name))
+			if err != nil {
+				return Removal{Provider: p}, err
+			}
+			defer unlock()
+		}
+	}
+	out, gone, err := b.clear(ctx, id, p, definition)
+	if err != nil {
+		return out, err
+	}
+	b.changed()
+	// Side by side, so that a service that does not answer costs its time once.
+	notes := make([][]string, len(gone))
+	var wg sync.WaitGroup
+	for i, x := range gone {
+		wg.Go(func() { notes[i] = b.withdraw(ctx, x) })
+	}
+	wg.Wait()
+	for i, lines := range notes {
+		for _, line := range lines {
+			out.Notes = append(out.Notes, gone[i].Name+": "+line)
+		}
+	}
+	return out, nil
+}
+
+func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, definition bool) (_ Removal, gone []*held, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := Removal{Provider: p}
@@ -294,7 +347,7 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 	def, known := b.Catalog.Get(p)
 	if _, connected := old.byProvider[p]; !known && !connected {
 		_, err := b.provider(p)
-		return out, err
+		return out, nil, err
 	}
 	h := old.clone()
 	if a := h.byProvider[p]; a != nil {
@@ -305,7 +358,10 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 			events[i].Provider, events[i].Connection = p, name
 		}
 		if err := b.Records.DeleteConnections(ctx, id.Vault, id.User, p, names, "", events...); err != nil {
-			return out, err
+			return out, nil, err
+		}
+		for _, name := range names {
+			gone = append(gone, a.byName[name])
 		}
 		delete(h.byProvider, p)
 		out.Connections = names
@@ -314,7 +370,7 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 		ev := b.event(id, authsome.EventDeleted, "ok")
 		ev.Provider = p
 		if err := b.Records.DeleteDefinition(ctx, id.Vault, p, ev); err != nil {
-			return out, err
+			return out, nil, err
 		}
 		b.Catalog.RemoveCustom(p)
 		out.Definition = true
@@ -324,7 +380,7 @@ func (b *Broker) clear(ctx context.Context, id authsome.Identity, p string, defi
 	} else if definition {
 		out.Notes = append(out.Notes, "the definition of "+p+" comes with authsome and stays")
 	}
-	return out, b.publish(ownerOf(id), h)
+	return out, gone, b.publish(ownerOf(id), h)
 }
 
 // quote repeats a name in an error if it can be no key, and gives other words

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/authsome/authsome"
 )
@@ -42,7 +43,8 @@ func (b *Broker) Export(ctx context.Context, id authsome.Identity, p, c string) 
 	var events []authsome.Event
 	taken := map[string]bool{}
 	for _, x := range chosen {
-		r, err := b.unseal(x)
+		// What leaves has its full life before it: nobody refreshes it there.
+		x, r, err := b.fresh(ctx, x, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +108,7 @@ func (h *holdings) all() []*held {
 	sort.Strings(providers)
 	var out []*held
 	for _, p := range providers {
-		for _, c := range h.list(p) {
+		for _, c := range h.list(p, time.Time{}) {
 			out = append(out, h.byProvider[p].byName[c.Name])
 		}
 	}

@@ -267,7 +267,9 @@ func (b *Broker) Placeholders(g *authsome.Grant) (env map[string]string, hosts [
 				env[v.Name] = b.placeholder(a.byName[use], v)
 			}
 		}
-		hosts = append(hosts, boundHosts(p)...)
+		for _, baseURL := range a.addresses() {
+			hosts = append(hosts, boundHosts(p, baseURL)...)
+		}
 	}
 	slices.Sort(hosts)
 	return env, slices.Compact(hosts), providers
@@ -297,11 +299,9 @@ func (b *Broker) Leaked(g *authsome.Grant, salt string, hashes map[string]string
 		if err != nil {
 			continue
 		}
-		for name, v := range r.Fields {
-			if !slices.Contains(r.Public, name) {
-				sum := sha256.Sum256([]byte(salt + v))
-				secrets[hex.EncodeToString(sum[:])] = true
-			}
+		for _, v := range r.secrets() {
+			sum := sha256.Sum256([]byte(salt + v))
+			secrets[hex.EncodeToString(sum[:])] = true
 		}
 	}
 	var leaked []string

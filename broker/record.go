@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/flow"
 	"github.com/authsome/authsome/route"
 )
 
@@ -28,9 +31,29 @@ type record struct {
 	Hosts []string `json:"hosts"`
 	// Private approves upstreams on private addresses.
 	Private bool `json:"private,omitempty"`
+	// OAuth is what refreshing and revoking need; nil for keys.
+	OAuth *oauthRecord `json:"oauth,omitempty"`
 
 	patterns []boundHost
 	cred     *authsome.Credential
+}
+
+// oauthRecord is the part of a record that a login by OAuth adds: every address
+// that may receive its secrets, and the client that they belong to.
+type oauthRecord struct {
+	Server      authsome.OAuth `json:"server"`
+	Client      sealedClient   `json:"client,omitzero"`
+	RedirectURI string         `json:"redirect_uri,omitempty"`
+	// Source is what the person handed over in the flows that make a token of
+	// it. It is neither shown nor exported.
+	Source map[string]string `json:"source,omitempty"`
+	// Login is the id of the login that made the connection: two records with
+	// the same one differ by refreshes only.
+	Login string `json:"login"`
+	// Lifetime of the access token when it came, in seconds; 0: not said.
+	Lifetime int64 `json:"lifetime,omitempty"`
+	// Dead says that the server takes the refresh token no more.
+	Dead bool `json:"dead,omitempty"`
 }
 
 // boundHost is one entry of record.Hosts, parsed.
@@ -40,10 +63,10 @@ type boundHost struct {
 }
 
 // newRecord makes the record of a login's result.
-func newRecord(p *authsome.Provider, c *authsome.Credential, private bool) *record {
+func newRecord(p *authsome.Provider, baseURL string, c *authsome.Credential, private bool, o *oauthRecord) *record {
 	r := &record{
 		Version: 1, Fields: map[string]string{}, TokenType: c.TokenType, ExpiresAt: c.ExpiresAt,
-		Hosts: boundHosts(p), Private: private,
+		Hosts: boundHosts(p, baseURL), Private: private, OAuth: o,
 	}
 	for name, secret := range c.Fields {
 		r.Fields[name] = secret.Reveal()
@@ -57,10 +80,10 @@ func newRecord(p *authsome.Provider, c *authsome.Credential, private bool) *reco
 }
 
 // boundHosts lists where a provider's credential goes, as it stands now.
-func boundHosts(p *authsome.Provider) []string {
+func boundHosts(p *authsome.Provider, baseURL string) []string {
 	var hosts []string
 	seen := map[string]bool{}
-	for _, r := range p.Routes {
+	for _, r := range routesOf(p, baseURL) {
 		h := r.Host
 		if r.Port != 0 && r.Port != 443 {
 			h = net.JoinHostPort(h, strconv.Itoa(r.Port))
@@ -71,6 +94,50 @@ func boundHosts(p *authsome.Provider) []string {
 		}
 	}
 	return hosts
+}
+
+// ownHost stands in SelfManaged routes for the host of a connection's address.
+const ownHost = "{host}"
+
+// routesOf are the routes of a provider's connection: the vendor's own, or, with
+// an address of the person's own service, those there.
+func routesOf(p *authsome.Provider, baseURL string) []authsome.Route {
+	u, err := url.Parse(baseURL)
+	if baseURL == "" || err != nil {
+		return p.Routes
+	}
+	host, port := u.Hostname(), 0
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && n != 443 {
+		port = int(n)
+	}
+	var endpoints []string // never injected
+	if p.OAuth != nil {
+		if o, err := flow.At(p.OAuth, baseURL); err == nil {
+			for _, e := range secretURLs(&o) {
+				if eu, err := url.Parse(e); err == nil && eu.Host == u.Host {
+					endpoints = append(endpoints, eu.EscapedPath())
+				}
+			}
+		}
+	}
+	out := make([]authsome.Route, 0, len(p.SelfManaged))
+	for _, r := range p.SelfManaged {
+		if r.Host == ownHost {
+			r.Host, r.Port = host, port
+			r.Except = append(slices.Clone(r.Except), endpoints...)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// secretURLs are the addresses of a server to which secrets of a login or a
+// connection are sent, and those that a person is sent to. The user-info request
+// is an ordinary one of the API.
+func secretURLs(o *authsome.OAuth) []string {
+	return slices.DeleteFunc([]string{
+		o.AuthorizationURL, o.TokenURL, o.DeviceURL, o.RegistrationURL, o.RevocationURL,
+	}, func(s string) bool { return s == "" })
 }
 
 func (r *record) marshal() ([]byte, error) { return json.Marshal(r) }
@@ -93,11 +160,16 @@ func unmarshalRecord(data []byte) (*record, error) {
 		}
 		r.patterns = append(r.patterns, b)
 	}
+	r.credential()
+	return &r, nil
+}
+
+// credential makes cred of what is sealed.
+func (r *record) credential() {
 	r.cred = &authsome.Credential{Fields: make(map[string]authsome.Secret, len(r.Fields)), TokenType: r.TokenType, ExpiresAt: r.ExpiresAt}
 	for name, v := range r.Fields {
 		r.cred.Fields[name] = authsome.NewSecret(v)
 	}
-	return &r, nil
 }
 
 func parseBoundHost(s string) (boundHost, error) {
@@ -126,6 +198,25 @@ func (r *record) covers(host string, port int) bool {
 		}
 	}
 	return false
+}
+
+// secrets are all values of a record that nobody may see.
+func (r *record) secrets() []string {
+	var out []string
+	for name, v := range r.Fields {
+		if !slices.Contains(r.Public, name) {
+			out = append(out, v)
+		}
+	}
+	if r.OAuth != nil {
+		for name, v := range r.OAuth.Source {
+			if name != authsome.FieldClientID && name != authsome.FieldAppID && name != authsome.FieldInstallationID {
+				out = append(out, v)
+			}
+		}
+		out = append(out, r.OAuth.Client.Secret, r.OAuth.Client.Key)
+	}
+	return slices.DeleteFunc(out, func(v string) bool { return v == "" })
 }
 
 // binding is the associated data under which a connection is sealed.

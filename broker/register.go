@@ -66,7 +66,7 @@ func (b *Broker) register(ctx context.Context, id authsome.Identity, filename st
 		t = authsome.EventUpdated
 	}
 	ev := b.event(id, t, "ok")
-	ev.Provider, ev.Detail = p.Name, "hosts: "+strings.Join(boundHosts(p), " ")
+	ev.Provider, ev.Detail = p.Name, "hosts: "+strings.Join(boundHosts(p, ""), " ")
 	row := authsome.DefinitionRow{Vault: id.Vault, Name: p.Name, Definition: definition}
 	if err := b.Records.SaveDefinition(ctx, row, ev); err != nil {
 		return out, err

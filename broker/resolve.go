@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -89,7 +90,10 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	if name == "" {
 		name = g.Choices[p.Name]
 	}
-	x, err := b.snapshot.Load().of(ownerOf(g.Identity)).find(p.Name, name)
+	x, err := b.serving(g, p.Name, name, req)
+	if authsome.CodeOf(err) == authsome.Ambiguous {
+		return nil, b.refuse(g, req, p.Name, name, authsome.EventProxyDenied, asError(err))
+	}
 	if err != nil {
 		// Forwarding our own placeholder could only end in a riddle of a 401.
 		if !g.Mode.Denies() && !placeholder {
@@ -101,7 +105,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		}
 		return nil, b.refuse(g, req, p.Name, name, authsome.EventProxyNoCredentials, e)
 	}
-	if x.Status != authsome.Connected {
+	if x.Status != authsome.Connected && !b.usable(x, req) {
 		e := authsome.E(authsome.TokenExpired, "the login to %s (%s) is %s", p.Name, x.Name, x.Status).
 			WithHint("authsome login %s --connection %s --force", p.Name, x.Name)
 		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyNoCredentials, e)
@@ -116,14 +120,22 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 			WithHint("authsome login %s --connection %s --force", p.Name, x.Name)
 		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyDenied, e)
 	}
+	if x, r, err = b.fresh(ctx, x, req.Rejected); err != nil {
+		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyNoCredentials, asError(err))
+	}
 
 	res := &authsome.Resolution{
 		Provider: p.Name, Connection: x.Name, Private: r.Private, Generation: x.generation, Strip: slots,
+		Version: x.Version, Renewable: r.renewable(),
 	}
 	what := challenge{p.Name, x.Name, req.Host, req.Repository}
 	challenged := req.Challenged || placeholder || own.wasChallenged(what)
 	waiting := false
 	for _, in := range entry.Route.Inject {
+		// Where keys go elsewhere than access tokens, the route has one for each.
+		if !in.Fits(r.cred) {
+			continue
+		}
 		switch in.When {
 		case authsome.OnPlaceholder:
 			if _, ok := placeholderInHeaders(req.Header, []string{in.Name}); !ok {
@@ -159,6 +171,52 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 			WithHint("authsome doctor")
 	}
 	return res, nil
+}
+
+// serving finds the connection for a request: the one that was named, else the
+// default, else, when that was made for another service of the kind (the vendor's
+// own, say, and the host is a company's), the one that was made for this host.
+func (b *Broker) serving(g *authsome.Grant, p, name string, req *authsome.Request) (*held, error) {
+	h := b.snapshot.Load().of(ownerOf(g.Identity))
+	x, err := h.find(p, name)
+	if err != nil || name != "" {
+		return x, err
+	}
+	if r, err := b.unseal(x); err != nil || r.covers(req.Host, req.Port) {
+		return x, err
+	}
+	var others []*held
+	for _, n := range h.byProvider[p].names() {
+		other := h.byProvider[p].byName[n]
+		if r, err := b.unseal(other); err == nil && r.covers(req.Host, req.Port) {
+			others = append(others, other)
+		}
+	}
+	switch len(others) {
+	case 0:
+		return x, nil
+	case 1:
+		return others[0], nil
+	}
+	return nil, authsome.E(authsome.Ambiguous, "%s has several logins for %s, and none of them is its default", p, req.Host).
+		WithHint("authsome run --connection %s=%s -- COMMAND", p, others[0].Name)
+}
+
+// usable reports whether a connection that needs the person still has a token
+// that works, or one that may be had by trying again.
+func (b *Broker) usable(x *held, req *authsome.Request) bool {
+	r, err := b.unseal(x)
+	return err == nil && r.OAuth != nil && (r.renewable() || r.valid(b.Now()) && req.Rejected == 0)
+}
+
+// asError gives the error that crosses to the proxy.
+func asError(err error) *authsome.Error {
+	var e *authsome.Error
+	if errors.As(err, &e) {
+		c := *e
+		return &c
+	}
+	return authsome.E(authsome.Internal, "the request could not be decided on: %w", err)
 }
 
 // unrouted answers for a path that nobody claims.

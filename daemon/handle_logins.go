@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -18,7 +19,7 @@ func (d *Daemon) beginLogin(ctx context.Context, c *call) (any, error) {
 		return nil, authsome.E(authsome.Invalid, "log in to %s: a login may wait from 1 second to 24 hours", req.Provider)
 	}
 	return d.loginView(d.broker.Begin(ctx, c.id, authsome.LoginRequest{
-		Provider: req.Provider, Connection: req.Connection, Flow: authsome.Flow(req.Flow), Scopes: req.Scopes,
+		Provider: req.Provider, URL: req.URL, Name: req.Name, Connection: req.Connection, Flow: authsome.Flow(req.Flow), Scopes: req.Scopes,
 		BaseURL: req.BaseURL, Force: req.Force, Timeout: time.Duration(req.Timeout) * time.Second, AllowPrivate: req.AllowPrivate,
 	}))
 }
@@ -57,25 +58,37 @@ func (d *Daemon) cancelLogin(ctx context.Context, c *call) (any, error) {
 
 // loginView is a login as a command sees it. The address carries the ticket,
 // by which whoever is shown it may finish the login.
-func (d *Daemon) loginView(l *authsome.Login, p *authsome.Provider, err error) (any, error) {
+func (d *Daemon) loginView(l *authsome.Login, _ *authsome.Provider, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	out := api.Login{
 		ID: l.ID, Provider: l.Provider, Connection: l.Connection, Flow: string(l.Flow), Status: l.Status,
-		Already: l.Already, Replaced: l.Replaced, Default: l.Default, ExpiresAt: l.ExpiresAt,
+		Step: l.Step, Notes: l.Notes, Already: l.Already, Replaced: l.Replaced, Default: l.Default, ExpiresAt: l.ExpiresAt,
 	}
 	if l.Err != nil {
 		out.Error, out.Code, out.Hint = l.Err.Message, string(l.Err.Code), l.Err.Hint
 	}
+	if l.Account != (authsome.Account{}) {
+		out.Account = &l.Account
+	}
 	if l.Status.Final() {
 		return out, nil
 	}
-	out.URL = "http://" + d.browser.host() + "/auth/sessions/" + l.ID + "/input?ticket=" + l.Ticket.Reveal()
-	if p != nil && l.Flow == authsome.FlowAPIKey {
-		for _, f := range p.Key.Fields {
-			out.Fields = append(out.Fields, api.LoginField{Name: f.Name, Label: f.Label, Hint: f.Hint, Public: f.Public})
-		}
+	out.RedirectURI, out.AppsURL, out.Server, out.Resource = l.RedirectURI, l.AppsURL, l.Server, l.Resource
+	out.UserCode, out.VerificationURL, out.VerificationURLComplete = l.UserCode, l.VerificationURL, l.VerificationURLComplete
+	switch l.Step {
+	case authsome.StepAuthorize:
+		out.URL = l.AuthorizeURL
+	case authsome.StepDevice:
+		out.URL = cmp.Or(l.VerificationURLComplete, l.VerificationURL)
+	default:
+		out.URL = "http://" + d.browser.host() + "/auth/sessions/" + l.ID + "/input?ticket=" + l.Ticket.Reveal()
+	}
+	for _, f := range l.Form {
+		out.Fields = append(out.Fields, api.LoginField{
+			Name: f.Name, Label: f.Label, Hint: f.Hint, Public: f.Public, Optional: f.Optional, Multiline: f.Multiline,
+		})
 	}
 	return out, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/authsome/authsome/audit"
 	"github.com/authsome/authsome/broker"
 	"github.com/authsome/authsome/ca"
+	"github.com/authsome/authsome/flow"
 	"github.com/authsome/authsome/provider"
 	"github.com/authsome/authsome/proxy"
 	"github.com/authsome/authsome/store"
@@ -156,6 +157,8 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 	d.broker = broker.New(broker.Config{
 		Records: d.store, Sealer: d.vault, Recorder: d.spool, Catalog: d.catalog,
 		Parse: provider.Parse, Check: provider.CheckRegistrable, Logger: d.log,
+		Flow:        flow.New(flow.Config{Proxy: d.upstream.Proxy, Roots: d.upstream.Roots}),
+		RedirectURI: d.redirectURI,
 	})
 	d.self = selfCheck{Broker: d.broker, token: authsome.NewSecret(randomName())}
 	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.issuer, Upstream: d.upstream, Logger: d.log})
@@ -169,7 +172,7 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 		return err
 	}
 	d.pages = web.New(web.Config{
-		Logins: d.broker, Health: d.publicHealth, Ready: d.publicReady,
+		Logins: desk{d.broker, d.home}, Health: d.publicHealth, Ready: d.publicReady,
 		Host:   func() string { return d.browser.host() },
 		Logger: d.log,
 	})

@@ -69,6 +69,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.listen(webSrv, d.browser.ln) })
 	g.Go(func() error { d.spool.run(d.work, d.stopping.Done(), d.log); return nil })
 	g.Go(func() error { d.sweep(); return nil })
+	g.Go(func() error { d.broker.Run(d.stopping); return nil })
 
 	<-d.stopping.Done()
 	if d.onStop != nil {

@@ -54,6 +54,10 @@ func connectionView(c authsome.Connection) api.Connection {
 	if !c.ExpiresAt.IsZero() {
 		out.ExpiresAt = &c.ExpiresAt
 	}
+	if !c.LastRefreshAt.IsZero() {
+		out.LastRefreshAt = &c.LastRefreshAt
+	}
+	out.LastRefreshError = c.LastRefreshError
 	return out
 }
 

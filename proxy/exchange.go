@@ -162,7 +162,7 @@ func (x *exchange) run() {
 	x.res = res
 	defer x.finish()
 	defer x.stop()
-	x.body = newBody(x.r, res.Verdict == authsome.Challenge)
+	x.body = newBody(x.r, res.Verdict == authsome.Challenge || res.Renewable)
 	if x.body != nil && x.r.ProtoMajor == 1 {
 		// An answer may begin before the body has ended. Errors mean that this is
 		// so anyway.
@@ -170,8 +170,13 @@ func (x *exchange) run() {
 	}
 
 	answer, prob := x.attempt(epoch)
-	if prob == nil && res.Verdict == authsome.Challenge && answer.StatusCode == http.StatusUnauthorized {
-		answer, prob = x.challenged(answer)
+	if prob == nil && answer.StatusCode == http.StatusUnauthorized {
+		switch {
+		case res.Verdict == authsome.Challenge:
+			answer, prob = x.challenged(answer)
+		case res.Verdict == authsome.Inject && res.Renewable:
+			answer, prob = x.rejected(answer)
+		}
 	}
 	if prob != nil {
 		x.out.Status = prob.status()
@@ -267,6 +272,32 @@ func (x *exchange) challenged(answer *http.Response) (*http.Response, *problem) 
 		x.out.Err = "not sent again: its body could not be repeated"
 		return answer, nil
 	}
+	discard(answer)
+	x.stop()
+	return x.attempt(epoch)
+}
+
+// rejected asks the broker for a newer token after a 401, and sends the request
+// with it when it can be sent again. The answer at hand is passed on when there
+// is none, since the 401 then means something else, or when the body is gone; the
+// token is new for the next request all the same.
+func (x *exchange) rejected(answer *http.Response) (*http.Response, *problem) {
+	again := *x.req
+	again.Rejected = x.res.Version
+	epoch := x.p.registry.epoch.Load()
+	res, err := x.p.cfg.Resolver.Resolve(x.r.Context(), x.grant, &again)
+	if err != nil {
+		discard(answer)
+		return nil, fromBroker(err)
+	}
+	switch {
+	case res.Verdict != authsome.Inject, res.Connection == x.res.Connection && res.Version == x.res.Version:
+		return answer, nil
+	case !x.body.replayable():
+		x.out.Err = "not sent again with a new token: its body could not be repeated"
+		return answer, nil
+	}
+	x.req, x.res = &again, res
 	discard(answer)
 	x.stop()
 	return x.attempt(epoch)

@@ -20,6 +20,11 @@ type account struct {
 	private    bool
 	generation int64
 	expired    bool
+	// renewed are the tokens that follow when one is rejected; with lost, the
+	// next one cannot be had.
+	version int64
+	renewed []string
+	lost    bool
 }
 
 // broker is a small but whole Resolver: it routes with route.Table, fills the
@@ -90,7 +95,16 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 	if a.expired {
 		return nil, authsome.E(authsome.TokenExpired, "the login has expired").WithHint("authsome login %s --force", entry.Provider)
 	}
+	if req.Rejected != 0 && req.Rejected == a.version {
+		if a.lost {
+			return nil, authsome.E(authsome.RefreshFailed, "the service gives no new token").WithHint("authsome login %s --force", entry.Provider)
+		}
+		if len(a.renewed) > 0 {
+			a.secret, a.renewed, a.version = a.renewed[0], a.renewed[1:], a.version+1
+		}
+	}
 	res := &authsome.Resolution{
+		Version: a.version, Renewable: a.version != 0,
 		Verdict: authsome.Inject, Provider: entry.Provider, Connection: authsome.DefaultConnection,
 		Private: a.private, Generation: a.generation,
 		Strip: entry.Route.Strip,

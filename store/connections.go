@@ -24,6 +24,7 @@ type info struct {
 	Hosts      []string          `json:"hosts,omitempty"`
 	ObtainedAt time.Time         `json:"obtained_at,omitzero"`
 	ExpiresAt  time.Time         `json:"expires_at,omitzero"`
+	Renewable  bool              `json:"renewable,omitempty"`
 	CreatedAt  time.Time         `json:"created_at,omitzero"`
 	UpdatedAt  time.Time         `json:"updated_at,omitzero"`
 
@@ -38,7 +39,7 @@ func encodeInfo(c authsome.Connection) ([]byte, error) {
 	return json.Marshal(info{
 		Version: infoVersion, AuthType: c.AuthType, Flow: c.Flow, Status: c.Status, Scopes: c.Scopes,
 		BaseURL: c.BaseURL, Account: c.Account, Hosts: c.Hosts, ObtainedAt: c.ObtainedAt.UTC(),
-		ExpiresAt: c.ExpiresAt.UTC(), CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
+		ExpiresAt: c.ExpiresAt.UTC(), Renewable: c.Renewable, CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
 		LastRefreshAt: c.LastRefreshAt.UTC(), LastRefreshError: c.LastRefreshError,
 	})
 }
@@ -54,7 +55,7 @@ func decodeInfo(data []byte, c *authsome.Connection) error {
 	c.AuthType, c.Flow, c.Status, c.Scopes = i.AuthType, i.Flow, i.Status, i.Scopes
 	c.BaseURL, c.Account, c.Hosts = i.BaseURL, i.Account, i.Hosts
 	c.ObtainedAt, c.ExpiresAt, c.CreatedAt, c.UpdatedAt = i.ObtainedAt, i.ExpiresAt, i.CreatedAt, i.UpdatedAt
-	c.LastRefreshAt, c.LastRefreshError = i.LastRefreshAt, i.LastRefreshError
+	c.Renewable, c.LastRefreshAt, c.LastRefreshError = i.Renewable, i.LastRefreshAt, i.LastRefreshError
 	return nil
 }
 

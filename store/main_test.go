@@ -17,10 +17,11 @@ const childEnv = "AUTHSOME_STORE_TEST_CHILD"
 
 // children are those parts, with the path of a database.
 var children = map[string]func(path string) error{
-	"save":   saveForever,
-	"hold":   holdTransaction,
-	"create": openOnce,
-	"own":    ownForever,
+	"save":    saveForever,
+	"hold":    holdTransaction,
+	"create":  openOnce,
+	"own":     ownForever,
+	"refresh": refreshReplica,
 }
 
 func TestMain(m *testing.M) {

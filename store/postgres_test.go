@@ -80,24 +80,33 @@ func TestPostgresMigratesOnce(t *testing.T) {
 // bytes do where the system has one.
 func postgresDatabase(t *testing.T) *sql.DB {
 	t.Helper()
+	db, err := sql.Open("pgx", postgresName(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// postgresName makes a database and says how to connect to it.
+func postgresName(t *testing.T) string {
+	t.Helper()
 	postgres.once.Do(func() { postgres.err = startPostgres() })
 	if postgres.err != nil {
 		t.Fatal(postgres.err)
 	}
-	connect := func(name string) *sql.DB {
-		db, err := sql.Open("pgx", fmt.Sprintf("host=%s port=5432 user=authsome dbname=%s sslmode=disable", postgres.dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return db
+	source := func(name string) string {
+		return fmt.Sprintf("host=%s port=5432 user=authsome dbname=%s sslmode=disable", postgres.dir, name)
 	}
-	admin := connect("postgres")
+	admin, err := sql.Open("pgx", source("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = admin.Close() }()
 	name := fmt.Sprintf("test_%d", postgres.next.Add(1))
 	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
-	return connect(name)
+	return source(name)
 }
 
 func postgresPrograms() []string {

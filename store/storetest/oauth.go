@@ -39,6 +39,7 @@ func oneConnection(t *testing.T, s Store) {
 	ctx := t.Context()
 	want := NewRow("github", "work", 1)
 	want.Connection.LastRefreshAt = time.Date(2026, 11, 1, 2, 3, 4, 0, time.UTC)
+	want.Connection.Renewable = true
 	want.Connection.LastRefreshError = "the service did not answer"
 	must(t, s.SaveConnection(ctx, want, true, NewEvent(vault)))
 	must(t, s.SaveConnection(ctx, NewRow("github", "personal", 1), false, NewEvent(vault)))

@@ -1,0 +1,307 @@
+package broker_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/broker"
+	"github.com/authsome/authsome/internal/oauthtest"
+)
+
+// near moves the clock to shortly before the end of acme's token.
+func (w *world) near(before time.Duration) {
+	w.t.Helper()
+	c, _, err := w.Connection(me, "acme", "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.now = c.ExpiresAt.Add(-before)
+}
+
+// TestOneRefreshForAllRequests holds 200 requests at once, ten seconds before a
+// token's end, against a server that ends the family when a refresh token comes
+// twice; fifty times over.
+func TestOneRefreshForAllRequests(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	const rounds, requests = 50, 200
+	for round := 1; round <= rounds; round++ {
+		w.near(10 * time.Second)
+		var wg sync.WaitGroup
+		for range requests {
+			wg.Go(func() {
+				if header, err := w.ask(g); err != nil || !w.auth.Valid(header) {
+					t.Errorf("round %d: the upstream would answer 401: %v", round, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := w.auth.Count("refresh_token"); n != round {
+			t.Fatalf("%d refreshes in %d rounds", n, round)
+		}
+	}
+	w.auth.Set(func(s *oauthtest.Server) {
+		if s.Reused != 0 {
+			t.Errorf("%d refresh tokens were used twice", s.Reused)
+		}
+	})
+	c, _, err := w.Connection(me, "acme", "")
+	if err != nil || !c.LastRefreshAt.Equal(w.now) || c.LastRefreshError != "" || !c.ExpiresAt.After(w.now) {
+		t.Errorf("get shows %v, %q, %v; %v", c.LastRefreshAt, c.LastRefreshError, c.ExpiresAt, err)
+	}
+	refreshed := 0
+	for _, ev := range w.events() {
+		if ev.Type == authsome.EventRefreshed && ev.Status == "ok" {
+			refreshed++
+		}
+	}
+	if refreshed != rounds {
+		t.Errorf("%d refreshes in the audit, not %d", refreshed, rounds)
+	}
+	w.noCanary()
+}
+
+func TestRefreshComesBackAfterARestart(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	w.near(10 * time.Second)
+	if _, err := w.ask(w.grant(broker.GrantSpec{})); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	header, err := w.ask(w.grant(broker.GrantSpec{}))
+	if err != nil || !w.auth.Valid(header) || w.auth.Count("refresh_token") != 1 {
+		t.Errorf("the refreshed token was not stored: %v", err)
+	}
+}
+
+func TestStreamsOutliveARefreshAndNotALogin(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	before, err := w.Resolve(context.Background(), g, api())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.near(10 * time.Second)
+	after, err := w.Resolve(context.Background(), g, api())
+	if err != nil || after.Version == before.Version {
+		t.Fatalf("there was no refresh: %v", err)
+	}
+	if !w.Current(g, "acme", "default", before.Generation) {
+		t.Error("a refresh ends the streams that were opened before it")
+	}
+	req := acmeLogin("")
+	req.Force = true
+	w.connect(req)
+	if w.Current(g, "acme", "default", before.Generation) {
+		t.Error("another login does not end the streams of the one before")
+	}
+}
+
+func TestRefreshTroubleAndRefusal(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	ctx := context.Background()
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	first, err := w.ask(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Trouble: the old token is used for as long as it is valid.
+	w.auth.Set(func(s *oauthtest.Server) { s.Fail = failAll(http.StatusBadGateway, "text/html", "canary_trouble") })
+	w.near(60 * time.Second)
+	for range 3 {
+		if header, err := w.ask(g); err != nil || header != first {
+			t.Fatalf("the token that is valid was not used: %v", err)
+		}
+	}
+	if n := w.auth.Count("refresh_token"); n != 1 {
+		t.Errorf("%d refreshes were tried at once", n)
+	}
+	c, _, _ := w.Connection(me, "acme", "")
+	if c.LastRefreshError == "" || c.Status != authsome.Connected || !c.LastRefreshAt.Equal(w.now) {
+		t.Errorf("get shows %+v", c)
+	}
+	w.noCanary(c.LastRefreshError)
+	// Then it is over, and comes back by itself.
+	w.now = w.now.Add(10 * time.Minute)
+	_, err = w.ask(g)
+	wantCode(t, err, authsome.RefreshFailed)
+	if c, _, _ := w.Connection(me, "acme", ""); c.Status != authsome.Expired {
+		t.Errorf("status %s", c.Status)
+	}
+	w.auth.Set(func(s *oauthtest.Server) { s.Fail = nil })
+	if header, err := w.ask(g); err != nil || !w.auth.Valid(header) {
+		t.Fatalf("the service is back, the login is not: %v", err)
+	}
+	if c, _, _ := w.Connection(me, "acme", ""); c.Status != authsome.Connected || c.LastRefreshError != "" {
+		t.Errorf("get shows %+v", c)
+	}
+	// The server wants no more of it: valid still, then the person must log in.
+	w.auth.Set(func(s *oauthtest.Server) { s.Families = map[string]*oauthtest.Family{} })
+	w.near(60 * time.Second)
+	n := w.auth.Count("refresh_token")
+	for range 3 {
+		if _, err := w.ask(g); err != nil {
+			t.Fatalf("the access token is valid for a minute: %v", err)
+		}
+	}
+	if got := w.auth.Count("refresh_token"); got != n+1 {
+		t.Errorf("a dead refresh token was sent %d times", got-n)
+	}
+	if c, _, _ := w.Connection(me, "acme", ""); c.Status != authsome.Broken {
+		t.Errorf("status %s", c.Status)
+	}
+	w.now = w.now.Add(2 * time.Minute)
+	_, err = w.ask(g)
+	wantCode(t, err, authsome.TokenExpired)
+	if !strings.Contains(authsome.HintOf(err), "authsome login acme --connection default --force") {
+		t.Errorf("hint %q", authsome.HintOf(err))
+	}
+	if _, err := w.Export(ctx, me, "acme", ""); authsome.CodeOf(err) != authsome.TokenExpired {
+		t.Errorf("export: %v", err)
+	}
+	if !w.recorded(authsome.EventRefreshFailed, "failed") {
+		t.Error("the failures are not in the audit")
+	}
+	// A login repairs it; it needs no --force, since nothing works.
+	w.connect(acmeLogin(""))
+	if _, err := w.ask(g); err != nil {
+		t.Error(err)
+	}
+	w.noCanary()
+}
+
+func TestUpstreamRejectsAToken(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	ctx := context.Background()
+	w.auth.Set(func(s *oauthtest.Server) { s.Silent = true }) // no expires_in: nothing says when
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	res, err := w.Resolve(ctx, g, api())
+	if err != nil || !res.Renewable {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	again := api()
+	again.Rejected = res.Version
+	// A token that has just come is refused for another reason.
+	next, err := w.Resolve(ctx, g, again)
+	if err != nil || next.Version != res.Version || w.auth.Count("refresh_token") != 0 {
+		t.Fatalf("a token that is seconds old was refreshed: %v", err)
+	}
+	w.now = w.now.Add(time.Hour)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			next, err := w.Resolve(ctx, g, again)
+			if err != nil || next.Version == res.Version || !w.auth.Valid(set(next, "Authorization")) {
+				t.Errorf("no new token after a 401: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := w.auth.Count("refresh_token"); n != 1 {
+		t.Errorf("%d refreshes for one rejected token", n)
+	}
+	// No request refreshes merely because nothing says when the token ends.
+	for range 5 {
+		if _, err := w.ask(g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.auth.Count("refresh_token"); n != 1 {
+		t.Errorf("%d refreshes", n)
+	}
+}
+
+// TestARotatedTokenThatCannotBeStored: the disk is full at the worst moment.
+func TestARotatedTokenThatCannotBeStored(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.near(-time.Second)
+	w.store.refuse.Store(true)
+	_, err := w.ask(g)
+	wantCode(t, err, authsome.RefreshFailed)
+	w.noCanary(err.Error())
+	w.store.refuse.Store(false)
+	header, err := w.ask(g)
+	if err != nil || !w.auth.Valid(header) || w.auth.Count("refresh_token") != 1 {
+		t.Errorf("the token that had come was lost (%d refreshes): %v", w.auth.Count("refresh_token"), err)
+	}
+	w.auth.Set(func(s *oauthtest.Server) {
+		if s.Reused != 0 {
+			t.Error("the old one was sent again")
+		}
+	})
+}
+
+func TestNewSecretOfTheSameApp(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	const rotated = "canary-rotated-secret-987654321"
+	w.auth.Set(func(s *oauthtest.Server) { s.Clients["app"] = rotated })
+	w.near(-time.Second)
+	_, err := w.ask(g)
+	wantCode(t, err, authsome.RefreshFailed)
+	if !strings.Contains(authsome.HintOf(err), "authsome provider set-client acme") {
+		t.Errorf("hint %q", authsome.HintOf(err))
+	}
+	if err := w.SetClient(context.Background(), me, "acme", "", fields("client_id", "app", "client_secret", rotated)); err != nil {
+		t.Fatal(err)
+	}
+	if header, err := w.ask(g); err != nil || !w.auth.Valid(header) {
+		t.Errorf("the new secret is not used: %v", err)
+	}
+}
+
+func TestDefinitionCannotMoveARefresh(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	evil := oauthtest.New(t)
+	def := strings.Replace(string(w.auth.Definition("")), w.auth.URL+"/token", evil.URL+"/token", 1)
+	if _, err := w.Register(context.Background(), me, "acme.jsonc", []byte(def), true, false); err != nil {
+		t.Fatal(err)
+	}
+	w.near(-time.Second)
+	header, err := w.ask(w.grant(broker.GrantSpec{}))
+	if err != nil || !w.auth.Valid(header) || evil.Count("refresh_token") != 0 {
+		t.Errorf("the refresh token went to the new address: %v", err)
+	}
+}
+
+func TestNothingOfOAuthIsReadableInTheHome(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	w.near(10 * time.Second)
+	if _, err := w.ask(w.grant(broker.GrantSpec{})); err != nil {
+		t.Fatal(err)
+	}
+	l := w.begin(acmeLogin("waiting"))
+	if l.AuthorizeURL == "" {
+		t.Fatal("no login is waiting")
+	}
+	err := filepath.WalkDir(w.home, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(data), "canary") {
+			t.Errorf("%s holds a secret in plain", filepath.Base(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -115,7 +115,12 @@ func TestBundledApart(t *testing.T) {
 	}
 	for _, e := range entries {
 		host := strings.Replace(e.Route.Host, "*", "some-name", 1)
-		if got, result := table.Match(host, 443, "GET", e.Route.Path+"/x"); result != route.Matched || got.Provider != e.Provider {
+		// A route that names methods goes before one that takes all of them.
+		method := "PROPFIND"
+		if len(e.Route.Methods) > 0 {
+			method = e.Route.Methods[0]
+		}
+		if got, result := table.Match(host, 443, method, e.Route.Path+"/x"); result != route.Matched || got.Provider != e.Provider {
 			t.Errorf("%s%s is a route of %s, and goes to %s (%d)", host, e.Route.Path, e.Provider, got.Provider, result)
 		}
 	}
@@ -130,7 +135,22 @@ func TestBundledApart(t *testing.T) {
 		"objects.githubusercontent.com/x":                                  "",
 		"gitlab.com/api/v4/projects/group%2Fproject":                       "gitlab",
 		"generativelanguage.googleapis.com/v1beta/openai/chat/completions": "gemini",
-		"storage.googleapis.com/x":                                         "",
+		"www.googleapis.com/drive/v3/files":                                "google-drive",
+		"www.googleapis.com/calendar/v3/calendars/primary/events":          "google-calendar",
+		"www.googleapis.com/upload/youtube/v3/videos":                      "google-youtube",
+		"www.googleapis.com/oauth2/v3/userinfo":                            "google",
+		"gmail.googleapis.com/gmail/v1/users/me/messages":                  "google-gmail",
+		"storage.googleapis.com/x":                                         "google-cloud",
+		"iamcredentials.googleapis.com/v1/x:generateAccessToken":           "google",
+		"googleapis.com/x":                                                 "",
+		"graph.microsoft.com/v1.0/me":                                      "microsoft",
+		"graph.microsoft.com/v1.0/me/messages/1":                           "microsoft-outlook",
+		"api.atlassian.com/ex/jira/cloud/rest/api/3/myself":                "jira",
+		"api.atlassian.com/ex/confluence/cloud/wiki/rest/api/content":      "confluence",
+		"api.atlassian.com/me":                                             "atlassian",
+		"mcp.linear.app/mcp":                                               "linear-mcp",
+		"acme.my.salesforce.com/services/data":                             "salesforce",
+		"login.salesforce.com/services/oauth2/token":                       "",
 		"us.sentry.io/api/0/projects/":                                     "sentry",
 		"o1.ingest.sentry.io/api/1/envelope/":                              "",
 		"slack.com/api/chat.postMessage":                                   "slack",

@@ -3,11 +3,13 @@ package provider
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/authsome/authsome"
 )
@@ -337,6 +339,123 @@ func TestCheckRegistrableOAuth(t *testing.T) {
 			t.Errorf("%s: %v", more, err)
 		case want != "" && (authsome.CodeOf(err) != authsome.Invalid || !strings.Contains(err.Error(), want)):
 			t.Errorf("%s: %v, want %q", more, err, want)
+		}
+	}
+}
+
+// TestBundledOAuth: the bundled definitions can be logged in to by each of their
+// flows, and what a login yields goes somewhere.
+func TestBundledOAuth(t *testing.T) {
+	c, err := NewCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	site := func(address string) string {
+		u, err := url.Parse(strings.Replace(address, baseURL, "https://base.example", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, owner := range answeredByOwner {
+			if strings.HasSuffix("."+u.Hostname(), "."+owner) {
+				return owner
+			}
+		}
+		domain, err := publicsuffix.EffectiveTLDPlusOne(u.Hostname())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return domain
+	}
+	for _, p := range c.All() {
+		if hasOAuth(p) != (p.OAuth != nil) {
+			t.Errorf("%s: flows %v, but OAuth is %v", p.Name, p.Flows, p.OAuth)
+		}
+		if p.OAuth == nil {
+			continue
+		}
+		n++
+		var key, tokens bool
+		for _, r := range append(slices.Clone(p.Routes), p.SelfManaged...) {
+			for _, in := range r.Inject {
+				k, o := fits(p, in)
+				key, tokens = key || k, tokens || o
+			}
+		}
+		if !tokens || p.Accepts(authsome.FlowAPIKey) && !key {
+			t.Errorf("%s: no route takes its access tokens (%v) or its keys (%v)", p.Name, tokens, key)
+		}
+		o := p.OAuth
+		if (o.BaseURL == "") != (len(p.SelfManaged) == 0) {
+			t.Errorf("%s: base_url %q with %d routes for services of one's own", p.Name, o.BaseURL, len(p.SelfManaged))
+		}
+		if o.AppsURL == "" && !p.Accepts(authsome.FlowDCR) && !slices.Contains([]string{"fathom", "postiz", "ramp"}, p.Name) {
+			t.Errorf("%s does not say where OAuth apps are created", p.Name)
+		}
+		if p.DocsURL == "" {
+			t.Errorf("%s has no docs_url, where its facts are from", p.Name)
+		}
+		// The token is shown to nobody but the service.
+		if u := o.UserInfo; u != nil {
+			sites := []string{site(o.TokenURL)}
+			for _, r := range p.Routes {
+				sites = append(sites, site("https://"+strings.TrimPrefix(r.Host, "*.")))
+			}
+			if !slices.Contains(sites, site(u.URL)) {
+				t.Errorf("%s: its user-info request goes to %s, and nothing else of it does", p.Name, u.URL)
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("only %d services have OAuth", n)
+	}
+	// What vendors do differently.
+	for name, holds := range map[string]func(*authsome.OAuth) bool{
+		"google": func(o *authsome.OAuth) bool {
+			return slices.Equal(o.AuthorizeParams, []authsome.Param{{Name: "access_type", Value: "offline"}, {Name: "prompt", Value: "consent"}})
+		},
+		"atlassian": func(o *authsome.OAuth) bool {
+			return slices.Equal(o.AuthorizeParams, []authsome.Param{{Name: "audience", Value: "api.atlassian.com"}, {Name: "prompt", Value: "consent"}}) && o.TokenBody == authsome.EncodeJSON
+		},
+		"notion": func(o *authsome.OAuth) bool {
+			return o.TokenAuth == authsome.ClientBasic && o.TokenBody == authsome.EncodeJSON && len(o.TokenHeaders) == 1
+		},
+		"slack": func(o *authsome.OAuth) bool {
+			return o.ScopeSeparator == "," && o.ScopeParam == "user_scope" && o.Answer.AccessToken == "authed_user.access_token" && !o.PKCE
+		},
+		"dropbox": func(o *authsome.OAuth) bool {
+			return slices.Contains(o.AuthorizeParams, authsome.Param{Name: "token_access_type", Value: "offline"})
+		},
+		"reddit": func(o *authsome.OAuth) bool {
+			return slices.Contains(o.AuthorizeParams, authsome.Param{Name: "duration", Value: "permanent"}) && o.TokenAuth == authsome.ClientBasic
+		},
+		"github": func(o *authsome.OAuth) bool {
+			return o.Revocation == authsome.RevokeGitHub && o.SelfManaged != nil && o.DeviceURL != ""
+		},
+		"x": func(o *authsome.OAuth) bool {
+			return o.TokenAuth == authsome.ClientBasic && slices.Contains(o.Scopes, "offline.access")
+		},
+		"postiz": func(o *authsome.OAuth) bool { return o.DeviceBody == authsome.EncodeJSON },
+	} {
+		if p, ok := c.Get(name); !ok || p.OAuth == nil || !holds(p.OAuth) {
+			t.Errorf("%s is not as its vendor wants it", name)
+		}
+	}
+	if p, _ := c.Get("zoho-crm"); p == nil || p.Routes[0].Inject[0].Value != "Zoho-oauthtoken {token}" {
+		t.Error("Zoho's tokens are no bearers")
+	}
+	// One consent screen app serves the whole family: the addresses by which a
+	// client is stored are the same.
+	for family, first := range map[string]string{"google-": "google", "microsoft-": "microsoft"} {
+		a, _ := c.Get(first)
+		for _, p := range c.All() {
+			if !strings.HasPrefix(p.Name, family) || p.Name == "google-cloud" {
+				continue
+			}
+			if o := p.OAuth; o.Issuer != a.OAuth.Issuer || o.AuthorizationURL != a.OAuth.AuthorizationURL || o.TokenURL != a.OAuth.TokenURL ||
+				o.DeviceURL != a.OAuth.DeviceURL || o.RevocationURL != a.OAuth.RevocationURL || o.Resource != a.OAuth.Resource {
+				t.Errorf("%s would ask for another OAuth app than %s", p.Name, first)
+			}
 		}
 	}
 }

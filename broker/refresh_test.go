@@ -305,3 +305,43 @@ func TestNothingOfOAuthIsReadableInTheHome(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestRefreshInTheBackground: what was used lately is refreshed without a
+// request that waits for it; what nobody uses is left alone.
+func TestRefreshInTheBackground(t *testing.T) {
+	t.Parallel()
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	w.connect(acmeLogin("idle"))
+	g := w.grant(broker.GrantSpec{})
+	if _, err := w.ask(g); err != nil {
+		t.Fatal(err)
+	}
+	// Used half an hour before the time at which the token is nearly over.
+	w.near(30 * time.Minute)
+	if _, err := w.ask(g); err != nil {
+		t.Fatal(err)
+	}
+	w.near(4 * time.Minute)
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { w.Run(running); close(ended) }()
+	defer func() { stop(); <-ended }()
+	for deadline := time.Now().Add(time.Minute); w.auth.Count("refresh_token") == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was refreshed")
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		c, _, err := w.Connection(me, "acme", "default")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the new token is not in use: %v", err)
+		}
+		if !c.LastRefreshAt.IsZero() {
+			break
+		}
+	}
+	if c, _, _ := w.Connection(me, "acme", "idle"); !c.LastRefreshAt.IsZero() || w.auth.Count("refresh_token") != 1 {
+		t.Error("a connection that nobody uses was refreshed")
+	}
+}

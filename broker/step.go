@@ -75,8 +75,8 @@ func (w *loginWork) elsewhere() bool {
 	if w.found == nil {
 		return false
 	}
-	for _, u := range secretURLs(w.Server) {
-		if !flow.SameSite(u, w.Server.Resource) {
+	for _, u := range append(secretURLs(w.Server), w.Server.Issuer) {
+		if u != "" && !flow.SameSite(u, w.Server.Resource) {
 			return true
 		}
 	}
@@ -366,8 +366,8 @@ func (b *Broker) await(l *login) {
 			Code: authsome.NewSecret(d.Code), UserCode: d.UserCode, VerificationURL: d.VerificationURL,
 			VerificationURLComplete: d.VerificationURLComplete, ExpiresAt: d.ExpiresAt, Interval: d.Interval,
 		})
-		if err != nil && life.Err() != nil {
-			return // the daemon stops; the next one goes on
+		if err != nil && life.Err() != nil || errors.Is(err, context.Canceled) {
+			return // the daemon stops, and the next one goes on; or the login was cancelled
 		}
 		// What came is stored, even if the waiting has just ended.
 		ctx = context.WithoutCancel(ctx)

@@ -26,7 +26,7 @@ const baseURL = "{base_url}"
 // a service of the person's own, "" for the vendor's. At a service of their own
 // only addresses that begin with {base_url} are kept, or those of
 // OAuth.SelfManaged: the others are the vendor's, who must not be sent what is
-// not theirs. The error is of code Invalid.
+// not theirs. BaseURL of the result is the address in force, in its usual form. The error is of code Invalid.
 func At(o *authsome.OAuth, base string) (authsome.OAuth, error) {
 	out := *o
 	if o.UserInfo != nil {
@@ -50,6 +50,7 @@ func At(o *authsome.OAuth, base string) (authsome.OAuth, error) {
 	default:
 		base = o.BaseURL
 	}
+	out.BaseURL = base
 	if s := o.SelfManaged; own && s != nil {
 		if s.RevocationURL != "" {
 			out.RevocationURL = s.RevocationURL

@@ -61,7 +61,7 @@ func (r request) readToken(a *answer, at authsome.TokenAnswer) (*Token, error) {
 		if slices.Contains(needProof, strings.ToLower(kind)) {
 			return nil, r.fail(authsome.AuthFailed, "it gives tokens of the type "+strings.ToLower(kind)+", which authsome cannot use", nil)
 		}
-		if !strings.EqualFold(kind, "bearer") && len(kind) <= 20 && strings.Trim(kind, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == "" {
+		if !strings.EqualFold(kind, "bearer") && madeOf(kind, 20, letters+capitals+digits+"_-") {
 			t.Type = kind
 		}
 	}

@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,11 +15,6 @@ import (
 // installationID stands in OAuth.TokenURL for the installation.
 const installationID = "{installation_id}"
 
-var (
-	appID        = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`) // a number, or the app's client id
-	installation = regexp.MustCompile(`^[0-9]{1,20}$`)
-)
-
 // GitHubApp gets an installation's token with the app's private key. TokenURL is
 // https://api.github.com/app/installations/{installation_id}/access_tokens, or
 // the root of the API alone, to which that path is added. The token lives for an
@@ -28,9 +22,9 @@ var (
 func (c *Client) GitHubApp(ctx context.Context, s Server, app, inst string, key authsome.Secret) (*Token, error) {
 	r := request{doing: "get an installation's token from " + hostOf(s.TokenURL), method: http.MethodPost, private: s.Private}
 	switch {
-	case !appID.MatchString(app):
+	case !madeOf(app, 64, letters+capitals+digits+"._-"): // a number, or the app's client id
 		return nil, r.fail(authsome.Invalid, "the app id is not valid", nil).WithHint("it stands on the page of the GitHub App's settings")
-	case !installation.MatchString(inst):
+	case !madeOf(inst, 20, digits):
 		return nil, r.fail(authsome.Invalid, "the installation id is not a number", nil).WithHint("it is the number at the end of the installation's address")
 	case strings.Contains(s.TokenURL, installationID):
 		r.url = strings.ReplaceAll(s.TokenURL, installationID, inst)

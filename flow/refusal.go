@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode"
 
@@ -69,8 +68,18 @@ var hints = map[string]string{
 	"unsupported_grant_type": "the service does not offer this way to log in: choose another with --flow",
 }
 
-// errorCode is what an `error` may be to be shown.
-var errorCode = regexp.MustCompile(`^[a-z_]{1,40}$`)
+const (
+	letters  = "abcdefghijklmnopqrstuvwxyz"
+	capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits   = "0123456789"
+)
+
+// madeOf reports whether text is not empty, not longer than most bytes, and made
+// of the given characters. An expression would cost every start of the program
+// what it takes to compile it.
+func madeOf(text string, most int, chars string) bool {
+	return text != "" && len(text) <= most && strings.Trim(text, chars) == ""
+}
 
 // refusal is what a server said instead of what was asked for.
 type refusal struct {
@@ -81,7 +90,7 @@ type refusal struct {
 // refused makes the error of an answer that is a refusal.
 func (r request) refused(a *answer, no refusal) *authsome.Error {
 	code := no.code
-	if !errorCode.MatchString(code) || r.holdsSecret(code) {
+	if !madeOf(code, 40, letters+"_") || r.holdsSecret(code) {
 		code = ""
 	}
 	said := r.quote(no.description)

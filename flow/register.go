@@ -13,8 +13,8 @@ import (
 
 // Registration is written here rather than taken from the MCP SDK's oauthex:
 // that prints the answer, client secret included, in its errors, follows
-// redirects, and does not offer another authentication method when the first is
-// refused.
+// redirects, does not offer another authentication method when the first is
+// refused, and brings a second JSON decoder into the binary.
 
 // registration is what is asked for (RFC 7591, section 2).
 type registration struct {

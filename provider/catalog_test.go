@@ -103,7 +103,9 @@ func TestBundledApart(t *testing.T) {
 			entries = append(entries, route.Entry{Provider: p.Name, Route: r})
 		}
 		for _, e := range p.Env {
-			if other := variables[e.Name]; other != "" {
+			// gh and git take an app's token as they take a person's, and the routes
+			// say whose it is.
+			if other := variables[e.Name]; other != "" && (p.Name != "github-app" || other != "github") && (p.Name != "github" || other != "github-app") {
 				t.Errorf("%s and %s both set %s", p.Name, other, e.Name)
 			}
 			variables[e.Name] = p.Name

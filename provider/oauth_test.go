@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -458,4 +461,47 @@ func TestBundledOAuth(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFieldsAreDescribed: every field that the loader reads is in schema.json
+// and in docs/providers.md, there also in an example.
+func TestFieldsAreDescribed(t *testing.T) {
+	schema, err := os.ReadFile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prose, examples := string(page), ""
+	for _, b := range regexp.MustCompile("(?ms)^```jsonc? .*?^```$").FindAllString(prose, -1) {
+		examples += b
+		prose = strings.Replace(prose, b, "", 1)
+	}
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct {
+			return
+		}
+		for i := range typ.NumField() {
+			field := typ.Field(i)
+			name := field.Tag.Get("json")
+			if !strings.Contains(string(schema), `"`+name+`": {`) {
+				t.Errorf("schema.json does not have %s", name)
+			}
+			if !regexp.MustCompile("\\b" + name + "\\b").MatchString(prose) {
+				t.Errorf("docs/providers.md does not explain %s", name)
+			}
+			// Those of the older name, of single flows, and of the scanner.
+			if !slices.Contains([]string{"authorization_method", "supports_device_code", "env_var"}, name) && !strings.Contains(examples, `"`+name+`":`) {
+				t.Errorf("docs/providers.md has no example of %s", name)
+			}
+			walk(field.Type)
+		}
+	}
+	walk(reflect.TypeFor[file]())
 }

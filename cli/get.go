@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -16,11 +17,13 @@ func newGetCmd(a *app) *cobra.Command {
 	var o recordOptions
 	cmd := newRecordCommand(a, &o)
 	cmd.Use, cmd.Short = "get PROVIDER", "Show one connection"
-	cmd.Long = `Show one connection: its account, status, hosts and times. Secrets are hidden
-unless --show-secret is given, which asks the person first: by the system's own
-dialogue where there is one, else on the terminal. It is refused inside a run.`
+	cmd.Long = `Show one connection: its account, status, scopes, hosts and times, and how the
+last renewal of its token went. Secrets are hidden unless --show-secret is given,
+which asks the person first: by the system's own dialogue where there is one, else
+on the terminal. It is refused inside a run.`
 	cmd.Example = `  authsome get github
   authsome get github --connection work --field status
+  authsome get github --field expires_at
   authsome get openai --field api_key --show-secret`
 	cmd.Flags().BoolVar(&o.secret, "show-secret", false, "show secrets, after asking you")
 	return cmd
@@ -59,6 +62,12 @@ func showRecord(a *app, cmd *cobra.Command, provider string, o recordOptions) er
 	if err != nil {
 		return err
 	}
+	// A script need not know which of these a connection happens to have.
+	if slices.Contains(optionalMembers, o.field) && !rec.has(o.field) {
+		if err := rec.add(o.field, nil); err != nil {
+			return err
+		}
+	}
 	// Nobody is asked for what cannot be shown.
 	if o.field != "" && !rec.has(o.field) {
 		return authsome.E(authsome.Invalid, "%s (%s) has no field %q, only %s",
@@ -92,6 +101,10 @@ func showRecord(a *app, cmd *cobra.Command, provider string, o recordOptions) er
 	}
 	return a.result(one, func() string { return rec.plain(o.field) + "\n" })
 }
+
+// optionalMembers are those of a connection's record that stand there only when
+// they are known. `get --field` gives an empty line for them, null as JSON.
+var optionalMembers = []string{"scopes", "base_url", "account", "obtained_at", "expires_at", "last_refresh_at", "last_refresh_error"}
 
 // record is a connection as `get` shows it: the fields of its credential stand
 // beside the rest, as in the Python authsome. A credential's field whose name
@@ -144,6 +157,10 @@ func (o object) plain(name string) string {
 		var text string
 		if json.Unmarshal(m.value, &text) == nil {
 			return text
+		}
+		var acc authsome.Account
+		if name == "account" && json.Unmarshal(m.value, &acc) == nil {
+			return accountLabel(&acc)
 		}
 		var list []string
 		if json.Unmarshal(m.value, &list) == nil {

@@ -6,8 +6,8 @@ import "github.com/spf13/cobra"
 // one does not. Both names work, and are the same commands.
 
 func newProviderCmd(a *app) *cobra.Command {
-	return newGroup("provider", "Providers: list, inspect, register, revoke, remove",
-		newListCmd(a), newInspectCmd(a), newRegisterCmd(a), newRevokeCmd(a), newRemoveCmd(a))
+	return newGroup("provider", "Providers: list, inspect, register, set-client, revoke, remove",
+		newListCmd(a), newInspectCmd(a), newRegisterCmd(a), newSetClientCmd(a), newRevokeCmd(a), newRemoveCmd(a))
 }
 
 func newConnectionsCmd(a *app) *cobra.Command {

@@ -14,10 +14,12 @@ func newInspectCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect PROVIDER",
 		Short: "Show a provider's definition and connections",
-		Long: `Show a provider's definition, the hosts that its credential goes to, and its
-connections without their secrets. The output is always JSON.`,
+		Long: `Show a provider's definition, the flows by which it can be logged in to (the first
+is what login takes), the hosts that its credential goes to, and its connections
+without their secrets. The output is always JSON.`,
 		Example: `  authsome inspect openai
-  authsome inspect github | jq .hosts`,
+  authsome inspect github | jq .hosts
+  authsome inspect github | jq .flows             # for login --flow`,
 		Args:              arguments(aProvider),
 		ValidArgsFunction: a.completeProviders,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +42,8 @@ connections without their secrets. The output is always JSON.`,
 
 // inspectDocument is the definition as its file has it, in its order, and what
 // is known beyond it. The file's own fields come first: a field of the same
-// name in it is not hidden, except "v" and "connections", which are promised.
+// name in it is not hidden, except those which are promised: "v", "connections",
+// and "flows", of which the file may name some that do not work.
 func inspectDocument(p api.Provider) (object, error) {
 	def, err := parseObject(p.Definition)
 	if err != nil {
@@ -48,7 +51,7 @@ func inspectDocument(p api.Provider) (object, error) {
 	}
 	doc := object{}
 	for _, m := range def {
-		if m.name != "v" && m.name != "connections" {
+		if m.name != "v" && m.name != "connections" && m.name != "flows" {
 			doc = append(doc, m)
 		}
 	}

@@ -15,8 +15,9 @@ func newListCmd(a *app) *cobra.Command {
 		Short: "List providers and their connections",
 		Long: `List every provider that can be logged in to, with the connections that exist.
 
-The status of a connection is connected, expired (it may come back by itself),
-invalid (log in again) or revoked.`,
+The account is who the service says that a connection is, where it can be asked.
+The status is connected, expired (it may come back by itself), invalid (log in
+again) or revoked. A token that expires is renewed before it does.`,
 		Example: `  authsome list
   authsome list --json | jq -r '.bundled[] | select(.connections != []) | .name'`,
 		Args: arguments(),
@@ -91,16 +92,16 @@ func listText(all []api.Provider, now time.Time) string {
 		return "No providers configured.\n"
 	}
 	connected := 0
-	t := newTable("Provider", "Source", "Auth", "Connection", "Status", "Expires")
+	t := newTable("Provider", "Source", "Auth", "Connection", "Account", "Status", "Expires")
 	for _, p := range all {
 		name := fmt.Sprintf("%s [%s]", p.DisplayName, p.Name)
 		if len(p.Connections) == 0 {
-			t.row(name, p.Source, p.AuthType, "-", string(authsome.NotConnected), "-")
+			t.row(name, p.Source, p.AuthType, "-", "-", string(authsome.NotConnected), "-")
 			continue
 		}
 		works := false
 		for _, c := range p.Connections {
-			t.row(name, p.Source, c.AuthType, connectionLabel(c), c.Status, expiry(c.ExpiresAt, now))
+			t.row(name, p.Source, c.AuthType, connectionLabel(c), accountLabel(c.Account), c.Status, expiry(c.ExpiresAt, now))
 			works = works || usable(c, now)
 		}
 		if works {

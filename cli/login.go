@@ -1,16 +1,15 @@
 package cli
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
@@ -31,13 +30,19 @@ type loginOptions struct {
 	noWait       bool
 	noBrowser    bool
 	allowPrivate bool
+	name         string
+	status       string // id of a login whose state is asked for
 }
+
+// byAddress reports whether the login is to a site that says itself how.
+func (o *loginOptions) byAddress() bool { return strings.Contains(o.provider, "://") }
 
 const (
 	defaultLoginTimeout = 300 * time.Second
 	// loginPoll is how long one question to the daemon waits for the login to
-	// end.
-	loginPoll = 50 * time.Second
+	// change. It also bounds for how long a change is missed that comes between
+	// two questions.
+	loginPoll = 10 * time.Second
 	// promptTries is how often a key that does not look right may be typed.
 	promptTries = 3
 )
@@ -45,33 +50,52 @@ const (
 func newLoginCmd(a *app) *cobra.Command {
 	var o loginOptions
 	cmd := &cobra.Command{
-		Use:   "login PROVIDER",
+		Use:   "login PROVIDER|URL",
 		Short: "Connect an account",
-		Long: `Connect an account, and wait until it is done. The secret is typed into a page
-in the browser, or at a prompt where there is no display, or comes from standard
-input with --stdin. It is never an argument, which other programs could read.
+		Long: `Connect an account, and wait until it is done. Where the service asks for consent,
+its page opens in the browser. A key is typed into a page of authsome's, or at a
+prompt where there is no display, or comes from standard input with --stdin. It is
+never an argument, which other programs could read.
 
-The address of the page is always printed: it may be opened in any browser on
-this machine. Ending this command does not cancel the login.
+The address to open is always printed. Where there is no display, as over SSH, a
+service that can give a code gives one, which is entered on any other device.
+Ending this command does not cancel the login.
+
+With a URL in place of a provider's name, the site is asked how it wants to be
+logged in to, as MCP servers say it.
 
 The first connection of a provider becomes its default. With --force an existing
-one is replaced, and becomes the default.`,
-		Example: `  authsome login openai
+one is replaced, and becomes the default.
+
+docs/login.md explains every way to log in.`,
+		Example: `  authsome login github
   authsome login github --connection work
   authsome login github --connection work --force    # replace it, make it the default
+  authsome login github --flow device_code           # enter a code on another device
   authsome login openai --stdin < key.txt
-  authsome login openai --no-wait --json             # for a program that polls`,
+  authsome login https://mcp.example.com/mcp --name docs
+  authsome login github --no-wait --json             # for a program that polls:
+  authsome login --status SESSION_ID`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return keyAsArgument(cmd, "%s takes %s and nothing else", cmd.CommandPath(), aProvider)
+			switch {
+			case len(args) > 1:
+				return keyAsArgument(cmd, "%s takes %s or a URL, and nothing else", cmd.CommandPath(), aProvider)
+			case o.status != "":
+				return statusAlone(cmd, args, o.status)
 			}
 			return arguments(aProvider)(cmd, args)
 		},
 		ValidArgsFunction: a.completeProviders,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.status != "" {
+				return a.loginStatus(cmd.Context(), o.status)
+			}
 			o.provider = args[0]
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			if err := checkTarget(cmd, &o); err != nil {
+				return err
+			}
 			if o.timeout < time.Second || o.timeout > 24*time.Hour {
 				return usage(cmd, "--timeout is from 1s to 24h")
 			}
@@ -82,19 +106,7 @@ one is replaced, and becomes the default.`,
 			return a.login(ctx, o)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var unknown *pflag.NotExistError
-		if !errors.As(err, &unknown) {
-			return flagError(cmd, err)
-		}
-		switch name := unknown.GetSpecifiedName(); {
-		case unknown.GetSpecifiedShortnames() != "" || !harmless(name):
-			return keyAsArgument(cmd, "%s has no such flag", cmd.CommandPath())
-		case slices.Contains([]string{"key", "api-key", "apikey", "token", "secret", "password"}, name):
-			return keyAsArgument(cmd, "%s has no flag --%s", cmd.CommandPath(), name)
-		}
-		return flagError(cmd, err)
-	})
+	refuseSecretFlags(cmd, keyAsArgument)
 	f := cmd.Flags()
 	a.connectionFlag(cmd, &o.connection, `what to call this account (default "default")`)
 	f.StringVar(&o.flow, "flow", "", "`NAME` of the way to log in (default: the first that inspect lists)")
@@ -103,7 +115,9 @@ one is replaced, and becomes the default.`,
 	f.BoolVar(&o.force, "force", false, "replace an existing connection and make it the default")
 	f.BoolVar(&o.stdin, "stdin", false, "read the key from standard input; one line for each field")
 	f.DurationVar(&o.timeout, "timeout", defaultLoginTimeout, "how long the login may take")
+	f.StringVar(&o.name, "name", "", "what to call the provider that a URL leads to")
 	f.BoolVar(&o.noWait, "no-wait", false, "start the login and return at once")
+	f.StringVar(&o.status, "status", "", "print how the login with this `SESSION_ID` stands, and start none")
 	f.BoolVar(&o.noBrowser, "no-browser", false, "open no browser")
 	f.BoolVar(&o.allowPrivate, "allow-private", false, "the service is on a private network, and may have the credential")
 	return cmd
@@ -116,18 +130,82 @@ func keyAsArgument(cmd *cobra.Command, format string, args ...any) error {
 		WithHint("%s PROVIDER asks for it; %s PROVIDER --stdin < FILE reads it", cmd.CommandPath(), cmd.CommandPath())
 }
 
+// refuseSecretFlags words the errors of flags that are not there and that people
+// give a secret to, without repeating it.
+func refuseSecretFlags(cmd *cobra.Command, refuse func(cmd *cobra.Command, format string, args ...any) error) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if !errors.As(err, &unknown) {
+			return flagError(cmd, err)
+		}
+		switch name := unknown.GetSpecifiedName(); {
+		case unknown.GetSpecifiedShortnames() != "" || !harmless(name):
+			return refuse(cmd, "%s has no such flag", cmd.CommandPath())
+		case slices.Contains([]string{"key", "api-key", "apikey", "token", "secret", "client-secret", "password"}, name):
+			return refuse(cmd, "%s has no flag --%s", cmd.CommandPath(), name)
+		}
+		return flagError(cmd, err)
+	})
+}
+
+// checkTarget refuses what cannot be a site's address, and repeats none: a query
+// or a user name may hold a key.
+func checkTarget(cmd *cobra.Command, o *loginOptions) error {
+	if !o.byAddress() {
+		if o.name != "" {
+			return usage(cmd, "--name goes with a URL; a provider has its name already")
+		}
+		return nil
+	}
+	u, err := url.Parse(o.provider)
+	switch {
+	case err != nil || u.Hostname() == "":
+		return usage(cmd, "the URL cannot be understood")
+	case u.User != nil:
+		return keyAsArgument(cmd, "a URL has no user name or password in front of its host here")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return keyAsArgument(cmd, "a URL has neither ? nor # here")
+	case u.Scheme == "http":
+		return usage(cmd, "log in to http://%s: nothing secret is sent without TLS", u.Host).WithHint("%s https://%s%s", cmd.CommandPath(), u.Host, u.EscapedPath())
+	case u.Scheme != "https":
+		return usage(cmd, "a URL begins with https:// here")
+	case o.stdin:
+		return usage(cmd, "--stdin gives a key, and a site that is logged in to by its URL takes none")
+	}
+	return nil
+}
+
+// sessionID is what the daemon calls a login.
+var sessionID = regexp.MustCompile(`^sess_[a-z0-9]+$`)
+
+// statusAlone checks the command line of --status.
+func statusAlone(cmd *cobra.Command, args []string, id string) error {
+	others := len(args) > 0
+	cmd.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) { others = others || f.Name != "status" })
+	switch {
+	case others:
+		return usage(cmd, "--status asks about a login that was started, and goes with nothing else")
+	case len(id) > 64 || !sessionID.MatchString(id):
+		return usage(cmd, "--status takes the session ID that --no-wait has printed: sess_ and letters")
+	}
+	return nil
+}
+
 // login starts a login and brings it to its end, as far as the options say.
 func (a *app) login(ctx context.Context, o loginOptions) error {
 	req := api.LoginRequest{
 		Provider: o.provider, Connection: o.connection, Flow: o.flow, Scopes: o.scopes, BaseURL: o.baseURL,
 		Force: o.force, Timeout: int(o.timeout / time.Second), AllowPrivate: o.allowPrivate,
 	}
+	if o.byAddress() {
+		req.Provider, req.URL, req.Name = "", o.provider, o.name
+	}
 	var piped []byte
 	if o.stdin {
 		var err error
 		// Before anything is started, so that nothing is left waiting when
 		// there is no key.
-		if piped, err = readPiped(a.Stdin, o.provider); err != nil {
+		if piped, err = readPiped(a.Stdin, "log in to "+o.provider); err != nil {
 			return err
 		}
 		if req.Flow == "" {
@@ -138,12 +216,22 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
+	byCode := a.preferCode(ctx, o)
+	if byCode {
+		req.Flow = string(authsome.FlowDeviceCode)
+	}
+	if req.URL != "" {
+		a.note("Asking %s how it wants to be logged in to …", req.URL)
+	}
 	l, err := c.BeginLogin(ctx, req)
 	switch {
-	case authsome.CodeOf(err) == authsome.ProviderNotFound && !harmless(o.provider) && len(o.provider) > 24:
+	case authsome.CodeOf(err) == authsome.ProviderNotFound && !harmless(o.provider) && len(o.provider) > 24 && req.URL == "":
 		// Long and unknown: it could be a key, and is not repeated.
 		return authsome.E(authsome.ProviderNotFound, "log in: there is no provider of that name").WithHint("authsome list")
 	case err != nil:
+		if byCode {
+			a.note("That was a login by code, since there is no display here. Another way: authsome login %s --flow NAME", o.provider)
+		}
 		return err
 	case l.Already:
 		if o.stdin {
@@ -154,231 +242,37 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 		return a.loginPiped(ctx, l, piped)
 	}
 	a.note("Logging in to %s (%s).", l.Provider, l.Connection)
-	prompter, canPrompt := a.newPrompter()
-	canPrompt = canPrompt && len(l.Fields) > 0 && !o.noWait
-	switch {
-	case l.URL != "":
-		a.tell("Visit: %s", l.URL)
-	case !canPrompt:
-		a.cancelLogin(l)
-		return authsome.E(authsome.DaemonUnavailable, "log in to %s: no page can be shown, because the daemon has no port for browsers", l.Provider).
-			WithHint("authsome doctor says why; `authsome login %s --stdin` needs no browser", l.Provider)
-	}
-	opened := false
-	if l.URL != "" && !o.noBrowser && a.display() {
-		if err := a.openBrowser(l.URL); err != nil {
-			a.note("No browser could be opened: %v.", err)
-		} else {
-			opened = true
-			a.note("It opens in your browser.")
-		}
-	}
-	switch {
-	case o.noWait:
-		return a.loginStarted(ctx, l)
-	case !opened && canPrompt:
-		return a.loginPrompt(ctx, l, prompter)
-	}
-	a.note("Waiting until it is done there. Ctrl-C ends the waiting, not the login.")
-	l, err = a.waitLogin(ctx, l)
-	if err != nil {
-		return err
-	}
-	return a.loginEnded(ctx, l)
+	return (&guide{app: a, o: o}).follow(ctx, l)
 }
 
-// readPiped reads what --stdin gives, up to the size of the longest keys, and
-// refuses nothing at all.
-func readPiped(r io.Reader, provider string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxTyped+1))
-	switch {
-	case err != nil:
-		return nil, authsome.E(authsome.Invalid, "log in to %s: standard input cannot be read: %w", provider, cause(err))
-	case len(data) > maxTyped:
-		return nil, authsome.E(authsome.Invalid, "log in to %s: standard input is longer than 64 KiB, and no key is", provider)
+// preferCode reports whether the login is to be by device code although nobody
+// asked for that: where there is no display, a page that leads back to this
+// machine leads nowhere, as over SSH. The daemon words what is wrong with the
+// provider's name.
+func (a *app) preferCode(ctx context.Context, o loginOptions) bool {
+	if o.flow != "" || o.stdin || o.byAddress() || a.display() {
+		return false
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // which PowerShell puts in front
-	data = bytes.TrimRight(data, "\r\n")
-	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, authsome.E(authsome.Invalid, "log in to %s: standard input is empty: no key came", provider)
+	p, err := a.api.Provider(ctx, o.provider)
+	if err != nil || !prefersCode(p, o) {
+		return false
 	}
-	return data, nil
+	a.note("There is no display here, so this login is by a code that is entered on any device. In a browser on this machine: --flow %s", p.Flows[0])
+	return true
 }
 
-// pipedFields makes the fields of a login from lines, one for each in the
-// definition's order. The errors quote nothing.
-func pipedFields(l api.Login, data []byte) (map[string]authsome.Secret, error) {
-	bad := func(why string, args ...any) error {
-		labels := make([]string, len(l.Fields))
-		for i, f := range l.Fields {
-			labels[i] = f.Label
-		}
-		return authsome.E(authsome.Invalid, "log in to %s: %s", l.Provider, fmt.Sprintf(why, args...)).
-			WithHint("give %d line(s) on standard input: %s", len(l.Fields), strings.Join(labels, ", "))
+// prefersCode is whether a provider's usual flow needs a browser here, and
+// another one does not. A connection that is there is for the daemon to judge.
+func prefersCode(p api.Provider, o loginOptions) bool {
+	if len(p.Flows) == 0 || !slices.Contains(p.Flows, string(authsome.FlowDeviceCode)) {
+		return false
 	}
-	lines := bytes.Split(data, []byte("\n"))
-	if len(lines) != len(l.Fields) {
-		return nil, bad("standard input has %d lines, not %d", len(lines), len(l.Fields))
+	if first := authsome.Flow(p.Flows[0]); first != authsome.FlowPKCE && first != authsome.FlowDCR {
+		return false
 	}
-	fields := map[string]authsome.Secret{}
-	for i, line := range lines {
-		line = bytes.TrimSuffix(line, []byte("\r"))
-		switch {
-		case len(bytes.TrimSpace(line)) == 0:
-			return nil, bad("line %d is empty", i+1)
-		case !utf8.Valid(line):
-			return nil, bad("line %d is not text in UTF-8", i+1)
-		case bytes.ContainsFunc(line, unicode.IsControl):
-			return nil, bad("line %d has a control character in it", i+1)
-		}
-		fields[l.Fields[i].Name] = authsome.NewSecret(string(line))
-	}
-	return fields, nil
-}
-
-// loginPiped finishes a login with what came from standard input.
-func (a *app) loginPiped(ctx context.Context, l api.Login, data []byte) error {
-	defer clear(data)
-	fields, err := pipedFields(l, data)
-	if err == nil {
-		var done api.Login
-		if done, err = a.api.SubmitLogin(ctx, l.ID, fields); err == nil {
-			return a.loginEnded(ctx, done)
-		}
-	}
-	a.cancelLogin(l)
-	return err
-}
-
-// loginPrompt asks on the terminal, while the page in a browser remains a way
-// to finish.
-func (a *app) loginPrompt(ctx context.Context, l api.Login, p *prompter) error {
-	if l.URL != "" {
-		a.note("Open it in a browser on this machine, or answer here.")
-	}
-	if err := p.start(); err != nil {
-		return err
-	}
-	stopped := false
-	stop := func() {
-		if !stopped {
-			stopped = true
-			p.stop()
-		}
-	}
-	defer stop()
-
-	// The browser may be quicker; then the question is taken back.
-	type ended struct {
-		l   api.Login
-		err error
-	}
-	waiting, cancelWait := context.WithCancel(ctx)
-	defer cancelWait()
-	asking, cancelAsk := context.WithCancel(ctx)
-	defer cancelAsk()
-	elsewhere := make(chan ended, 1)
-	go func() {
-		l, err := a.waitLogin(waiting, l)
-		elsewhere <- ended{l, err}
-		cancelAsk()
-	}()
-
-	for try := 1; ; try++ {
-		fields, err := askFields(asking, p, l)
-		if err == nil && p.typedAhead() {
-			err = authsome.E(authsome.Invalid, "log in to %s: what was pasted has more than one line", l.Provider)
-			p.rest = nil
-		}
-		if err == nil {
-			var done api.Login
-			if done, err = a.api.SubmitLogin(ctx, l.ID, fields); err == nil {
-				stop()
-				return a.loginEnded(ctx, done)
-			}
-		}
-		select {
-		case e := <-elsewhere:
-			stop()
-			if e.err != nil {
-				return e.err
-			}
-			return a.loginEnded(ctx, e.l)
-		default:
-		}
-		switch {
-		case authsome.CodeOf(err) == authsome.Invalid && try < promptTries:
-			a.retryNote(p, err)
-			continue
-		case errors.Is(err, errInterrupted), errors.Is(err, errEndOfInput), errors.Is(err, context.Canceled):
-			err = authsome.E(authsome.Cancelled, "log in to %s: cancelled", l.Provider)
-		case errors.Is(err, errLongInput):
-			err = authsome.E(authsome.Invalid, "log in to %s: that is longer than 64 KiB, and no key is", l.Provider)
-		}
-		stop()
-		cancelWait()
-		a.cancelLogin(l)
-		return err
-	}
-}
-
-// askFields asks for every field of a login.
-func askFields(ctx context.Context, p *prompter, l api.Login) (map[string]authsome.Secret, error) {
-	fields := map[string]authsome.Secret{}
-	for _, f := range l.Fields {
-		value, err := p.ask(ctx, f.Label, f.Public)
-		if err != nil {
-			return nil, err
-		}
-		fields[f.Name] = value
-	}
-	return fields, nil
-}
-
-// retryNote says why the same is asked again. The terminal is in raw mode, so
-// that lines end with both characters.
-func (a *app) retryNote(p *prompter, err error) {
-	_, _ = fmt.Fprintf(p.out, "%s\r\n", cleanLine(err.Error()))
-	if hint := authsome.HintOf(err); hint != "" {
-		_, _ = fmt.Fprintf(p.out, "Hint: %s\r\n", cleanLine(hint))
-	}
-}
-
-// waitLogin waits until a login has ended. A daemon that dies meanwhile is
-// started again: the login is a row, and goes on.
-func (a *app) waitLogin(ctx context.Context, l api.Login) (api.Login, error) {
-	c := a.api
-	for failures := 0; ; {
-		now, err := c.Login(ctx, l.ID, loginPoll)
-		switch {
-		case err == nil && now.Status.Final():
-			return now, nil
-		case err == nil:
-			failures = 0
-			continue
-		case ctx.Err() != nil:
-			e := authsome.E(authsome.Cancelled, "log in to %s: no longer waiting; the login goes on", l.Provider)
-			if l.URL != "" {
-				e = e.WithHint("finish it at %s", l.URL)
-			}
-			return l, e
-		case authsome.CodeOf(err) != authsome.DaemonUnavailable:
-			return l, err
-		}
-		if failures++; failures > 3 {
-			return l, err
-		}
-		home, herr := a.home()
-		if herr != nil {
-			return l, herr
-		}
-		again, cerr := api.Connect(ctx, api.Options{Home: home, Environ: a.Environ})
-		if cerr != nil {
-			return l, cerr
-		}
-		defer again.Close()
-		c = again
-	}
+	return o.force || !slices.ContainsFunc(p.Connections, func(c api.Connection) bool {
+		return c.ConnectionName == cmp.Or(o.connection, authsome.DefaultConnection) && c.Status == string(authsome.Connected)
+	})
 }
 
 // cancelLogin ends a login that this command gives up, if it can.
@@ -393,31 +287,93 @@ func (a *app) cancelLogin(l api.Login) {
 // loginDocument has the keys of the Python authsome, and what a person sees
 // besides.
 type loginDocument struct {
-	Status       string     `json:"status"` // "started" or "success"
-	Provider     string     `json:"provider"`
-	Connection   string     `json:"connection"`
-	RecordStatus string     `json:"record_status"`
-	SessionID    string     `json:"session_id,omitempty"`
-	AuthURL      string     `json:"auth_url,omitempty"`
-	IsDefault    bool       `json:"is_default"`
-	Already      bool       `json:"already_connected,omitempty"`
-	Replaced     bool       `json:"replaced,omitempty"`
-	ExpiresAt    *time.Time `json:"expires_at,omitempty"` // of the login while it has only started, else of the credential
+	Status       string `json:"status"` // "started" or "success"; with --status that of the login
+	Provider     string `json:"provider"`
+	Connection   string `json:"connection"`
+	RecordStatus string `json:"record_status"`
+	SessionID    string `json:"session_id,omitempty"`
+	// Step is what a login that goes on waits for, and what follows is what the
+	// person needs for it.
+	Step        string `json:"step,omitempty"`
+	AuthURL     string `json:"auth_url,omitempty"`
+	UserCode    string `json:"user_code,omitempty"`
+	VerifyAt    string `json:"verification_uri,omitempty"`
+	VerifyAll   string `json:"verification_uri_complete,omitempty"`
+	Server      string `json:"authorization_server,omitempty"`
+	Resource    string `json:"resource,omitempty"`
+	RedirectURI string `json:"redirect_uri,omitempty"`
+	AppsURL     string `json:"apps_url,omitempty"`
+	Poll        string `json:"poll,omitempty"` // the command that says how it stands
+
+	Account   *authsome.Account `json:"account,omitempty"`
+	IsDefault bool              `json:"is_default"`
+	Already   bool              `json:"already_connected,omitempty"`
+	Replaced  bool              `json:"replaced,omitempty"`
+	ExpiresAt *time.Time        `json:"expires_at,omitempty"` // of the login while it goes on, else of the credential
+	Notes     []string          `json:"notes,omitempty"`
+
+	Error   string `json:"error,omitempty"` // with --status, as an error's document has them
+	Message string `json:"message,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// describe makes the document of a login as it stands.
+func (a *app) describe(ctx context.Context, l api.Login, status string) loginDocument {
+	doc := loginDocument{
+		Status: status, Provider: l.Provider, Connection: l.Connection, RecordStatus: string(authsome.NotConnected),
+		SessionID: l.ID, Account: l.Account, IsDefault: l.Default, Already: l.Already, Replaced: l.Replaced && !l.Already, Notes: l.Notes,
+	}
+	if !l.Status.Final() {
+		doc.Step, doc.AuthURL, doc.UserCode, doc.VerifyAt, doc.VerifyAll = string(l.Step), l.URL, l.UserCode, l.VerificationURL, l.VerificationURLComplete
+		doc.Server, doc.Resource, doc.RedirectURI, doc.AppsURL = l.Server, l.Resource, l.RedirectURI, l.AppsURL
+		doc.Poll, doc.ExpiresAt = "authsome login --status "+l.ID, &l.ExpiresAt
+	}
+	// A connection that is to be replaced works meanwhile. More than the login says
+	// is a courtesy: it has worked either way.
+	if conn, err := a.api.Connection(ctx, l.Provider, l.Connection, false); err == nil {
+		doc.RecordStatus, doc.IsDefault = conn.Status, conn.IsDefault
+		if l.Status == authsome.LoginCompleted {
+			doc.ExpiresAt = conn.ExpiresAt
+			if doc.Account == nil {
+				doc.Account = conn.Account
+			}
+		}
+	} else if l.Status == authsome.LoginCompleted {
+		doc.RecordStatus = string(authsome.Connected)
+	}
+	return doc
 }
 
 // loginStarted is the end of --no-wait.
 func (a *app) loginStarted(ctx context.Context, l api.Login) error {
-	doc := loginDocument{
-		Status: "started", Provider: l.Provider, Connection: l.Connection,
-		RecordStatus: string(authsome.NotConnected), SessionID: l.ID, AuthURL: l.URL,
-		Replaced: l.Replaced, ExpiresAt: &l.ExpiresAt,
+	return a.done(a.describe(ctx, l, "started"), "Session ID: %s\nIt has %s. `authsome login --status %s` shows how it stands.",
+		l.ID, span(time.Until(l.ExpiresAt)+time.Second/2), l.ID)
+}
+
+// loginStatus is --status: always JSON. The exit code is that of a failed login
+// once it is over without a connection.
+func (a *app) loginStatus(ctx context.Context, id string) error {
+	c, err := a.client(ctx)
+	if err != nil {
+		return err
 	}
-	if l.Replaced { // the connection that is to be replaced works meanwhile
-		if conn, err := a.api.Connection(ctx, l.Provider, l.Connection, false); err == nil {
-			doc.RecordStatus, doc.IsDefault = conn.Status, conn.IsDefault
-		}
+	l, err := c.Login(ctx, id, 0)
+	if err != nil {
+		return err
 	}
-	return a.done(doc, "Session ID: %s\nIt has %s. `authsome list` shows when it is done.", l.ID, span(time.Until(l.ExpiresAt)+time.Second/2))
+	doc := a.describe(ctx, l, string(l.Status))
+	failed := l.Status.Final() && l.Status != authsome.LoginCompleted
+	if failed {
+		err := a.failedLogin(l)
+		doc.Error, doc.Message, doc.Hint = string(authsome.CodeOf(err)), err.Error(), authsome.HintOf(err)
+	}
+	if err := a.printJSON(doc); err != nil {
+		return err
+	}
+	if failed {
+		return exitStatus(exitCode(authsome.E(authsome.AuthFailed, "")))
+	}
+	return nil
 }
 
 // loginEnded reports how a login ended.
@@ -425,6 +381,11 @@ func (a *app) loginEnded(ctx context.Context, l api.Login) error {
 	if l.Status == authsome.LoginCompleted {
 		return a.loggedIn(ctx, l)
 	}
+	return a.failedLogin(l)
+}
+
+// failedLogin is the error of a login that led to no connection.
+func (a *app) failedLogin(l api.Login) error {
 	if l.Code != "" {
 		return (&api.Failure{Error: l.Code, Message: l.Error, Hint: l.Hint}).Err()
 	}
@@ -441,19 +402,18 @@ func (a *app) loginEnded(ctx context.Context, l api.Login) error {
 
 // loggedIn reports success, or that there was nothing to do.
 func (a *app) loggedIn(ctx context.Context, l api.Login) error {
-	doc := loginDocument{
-		Status: "success", Provider: l.Provider, Connection: l.Connection, RecordStatus: string(authsome.Connected),
-		SessionID: l.ID, AuthURL: l.URL, IsDefault: l.Default, Already: l.Already, Replaced: l.Replaced && !l.Already,
+	doc := a.describe(ctx, l, "success")
+	for _, n := range l.Notes {
+		a.note("Note: %s.", n)
 	}
-	var account string
-	// More than the login says is a courtesy: it has worked either way.
-	if conn, err := a.api.Connection(ctx, l.Provider, l.Connection, false); err == nil {
-		doc.RecordStatus, doc.ExpiresAt, doc.IsDefault = conn.Status, conn.ExpiresAt, conn.IsDefault
-		account = accountLabel(conn.Account)
-	}
+	account := accountLabel(doc.Account)
 	if l.Already {
-		doc.SessionID, doc.AuthURL = "", ""
-		return a.done(doc, "Already logged in to %s (%s). Use --force to log in again.", l.Provider, l.Connection)
+		doc.SessionID = ""
+		as := ""
+		if account != "" {
+			as = " as " + account
+		}
+		return a.done(doc, "Already logged in to %s (%s)%s. Use --force to log in again.", l.Provider, l.Connection, as)
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "Logged in to %s (%s)", l.Provider, l.Connection)

@@ -12,7 +12,9 @@ func newLogoutCmd(a *app) *cobra.Command {
 		Use:   "logout PROVIDER",
 		Short: "Delete one connection's credential",
 		Long: `Delete one connection's credential. Programs that run under authsome lose the
-account at once. A connection that does not exist is no error.`,
+account at once. Where the service can be told, it is, so that tokens which got
+out are worth nothing either; a service that cannot be reached does not keep the
+credential here, and is named. A connection that does not exist is no error.`,
 		Example: `  authsome logout github
   authsome logout github --connection work`,
 		Args:              arguments(aProvider),
@@ -35,10 +37,11 @@ account at once. A connection that does not exist is no error.`,
 			}
 			a.notes(removed)
 			return a.done(struct {
-				Status     string `json:"status"`
-				Provider   string `json:"provider"`
-				Connection string `json:"connection"`
-			}{"logged_out", args[0], name}, "Logged out of %s (%s).", args[0], name)
+				Status     string   `json:"status"`
+				Provider   string   `json:"provider"`
+				Connection string   `json:"connection"`
+				Notes      []string `json:"notes,omitempty"`
+			}{"logged_out", args[0], name, removed.Notes}, "Logged out of %s (%s).", args[0], name)
 		},
 	}
 	a.connectionFlag(cmd, &connection, "which one (default: the provider's default)")
@@ -49,8 +52,9 @@ func newRevokeCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke PROVIDER",
 		Short: "Delete all credentials of a provider",
-		Long: `Delete the credentials of every connection of a provider, and what was stored
-for logging in to it.`,
+		Long: `Log out of every connection of a provider as logout does, and delete what was
+stored for logging in to it, such as your own OAuth app's secret. The app itself
+stays at the service.`,
 		Example:           `  authsome revoke github`,
 		Args:              arguments(aProvider),
 		ValidArgsFunction: a.completeProviders,
@@ -64,7 +68,7 @@ for logging in to it.`,
 				return err
 			}
 			a.notes(removed)
-			return a.done(removal{"revoked", args[0]}, "Revoked all credentials for %s.", args[0])
+			return a.done(removal{"revoked", args[0], removed.Notes}, "Revoked all credentials for %s.", args[0])
 		},
 	}
 }
@@ -73,8 +77,8 @@ func newRemoveCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove PROVIDER",
 		Short: "Delete a provider's credentials and its registered definition",
-		Long: `Delete the credentials of every connection of a provider, and its definition if
-it was registered. A definition that comes with authsome stays.`,
+		Long: `Delete what revoke deletes, and the provider's definition if it was registered. A
+definition that comes with authsome stays.`,
 		Example:           `  authsome remove my-service`,
 		Args:              arguments(aProvider),
 		ValidArgsFunction: a.completeProviders,
@@ -88,17 +92,19 @@ it was registered. A definition that comes with authsome stays.`,
 				return err
 			}
 			a.notes(removed)
-			return a.done(removal{"removed", args[0]}, "Removed provider %s.", args[0])
+			return a.done(removal{"removed", args[0], removed.Notes}, "Removed provider %s.", args[0])
 		},
 	}
 }
 
 type removal struct {
-	Status   string `json:"status"`
-	Provider string `json:"provider"`
+	Status   string   `json:"status"`
+	Provider string   `json:"provider"`
+	Notes    []string `json:"notes,omitempty"`
 }
 
-// notes passes on what the daemon has to say about a removal.
+// notes passes on what the daemon has to say about a removal: what was done at
+// the service, and what was not.
 func (a *app) notes(r api.Removed) {
 	for _, n := range r.Notes {
 		a.note("%s", n)

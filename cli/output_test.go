@@ -179,14 +179,15 @@ func TestRecord(t *testing.T) {
 func TestInspectDocument(t *testing.T) {
 	p := api.Provider{
 		Name: "p", Source: "custom", Hosts: []string{"h"}, Warnings: []string{"w"},
-		Definition: json.RawMessage(`{"z":1,"v":9,"connections":"mine","a":{"y":1,"x":2}}`),
+		Definition: json.RawMessage(`{"z":1,"v":9,"connections":"mine","flows":["made up"],"a":{"y":1,"x":2}}`),
+		Flows:      []string{"pkce"},
 	}
 	doc, err := inspectDocument(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := document(doc)
-	want := `{"v":1,"z":1,"a":{"y":1,"x":2},"name":"p","source":"custom","flows":null,"hosts":["h"],"warnings":["w"],"connections":[]}`
+	want := `{"v":1,"z":1,"a":{"y":1,"x":2},"name":"p","source":"custom","flows":["pkce"],"hosts":["h"],"warnings":["w"],"connections":[]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, %v", got, err)
 	}

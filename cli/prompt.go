@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/api"
 	"golang.org/x/term"
 )
 
@@ -90,13 +92,74 @@ func (p *prompter) stop() {
 	p.close()
 }
 
+// askField asks for one field of a form.
+func (p *prompter) askField(ctx context.Context, f api.LoginField) (authsome.Secret, error) {
+	question := f.Label
+	if f.Optional {
+		question += " (may be left empty)"
+	}
+	if !f.Multiline {
+		return p.ask(ctx, question, f.Public)
+	}
+	return p.askText(ctx, question, f.Public)
+}
+
 // ask shows a question and returns the line that is typed, masked unless
 // public.
 func (p *prompter) ask(ctx context.Context, question string, public bool) (authsome.Secret, error) {
 	_, _ = fmt.Fprintf(p.out, "%s: ", cleanLine(question))
+	line, err := p.line(ctx, public)
+	defer clear(line)
+	return authsome.NewSecret(string(line)), err
+}
+
+// askPublic is ask for what is no secret.
+func (p *prompter) askPublic(ctx context.Context, question string) (string, error) {
+	_, _ = fmt.Fprintf(p.out, "%s: ", cleanLine(question))
+	line, err := p.line(ctx, true)
+	return strings.TrimSpace(string(line)), err
+}
+
+// askText shows a question and returns the lines that are pasted or typed: a PEM
+// block or a JSON object up to where it ends, all else up to an empty line or
+// Ctrl-D.
+func (p *prompter) askText(ctx context.Context, question string, public bool) (authsome.Secret, error) {
+	_, _ = fmt.Fprintf(p.out, "%s, then an empty line:\r\n", cleanLine(question))
+	var text []byte
+	defer func() { clear(text) }()
+	for {
+		line, err := p.line(ctx, public)
+		blank := len(bytes.TrimSpace(line)) == 0
+		if len(text) > 0 {
+			text = append(text, '\n')
+		}
+		text = append(text, line...)
+		clear(line)
+		switch {
+		case errors.Is(err, errEndOfInput) && len(bytes.TrimSpace(text)) > 0:
+			return authsome.NewSecret(string(text)), nil
+		case err != nil:
+			return authsome.Secret{}, err
+		case len(text) > maxTyped:
+			return authsome.Secret{}, errLongInput
+		case blank || wholeText(text):
+			return authsome.NewSecret(string(text)), nil
+		}
+	}
+}
+
+// wholeText reports whether a text says itself that it is complete.
+func wholeText(text []byte) bool {
+	text = bytes.TrimSpace(text)
+	last := text[bytes.LastIndexByte(text, '\n')+1:]
+	return bytes.HasPrefix(text, []byte("-----BEGIN ")) && bytes.HasPrefix(last, []byte("-----END ")) ||
+		bytes.HasPrefix(text, []byte("{")) && json.Valid(text)
+}
+
+// line returns the line that is typed. The caller clears it.
+func (p *prompter) line(ctx context.Context, public bool) ([]byte, error) {
 	p.shown = ""
 	var line []byte
-	defer func() { clear(line) }()
 	for {
 		for i, b := range p.rest {
 			done, err := p.key(&line, b, public)
@@ -108,17 +171,17 @@ func (p *prompter) ask(ctx context.Context, question string, public bool) (auths
 				p.rest = p.rest[1:]
 			}
 			_, _ = io.WriteString(p.out, "\r\n")
-			return authsome.NewSecret(string(line)), err
+			return line, err
 		}
 		p.rest = nil
 		select {
 		case <-ctx.Done():
 			_, _ = io.WriteString(p.out, "\r\n")
-			return authsome.Secret{}, ctx.Err()
+			return line, ctx.Err()
 		case chunk, ok := <-p.read:
 			if !ok {
 				_, _ = io.WriteString(p.out, "\r\n")
-				return authsome.Secret{}, errEndOfInput
+				return line, errEndOfInput
 			}
 			p.rest = dropEscapes(chunk)
 		}

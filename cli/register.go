@@ -79,6 +79,8 @@ func (a *app) register(ctx context.Context, path string, force, yes bool) error 
 	}
 	if !yes {
 		switch ok, err := a.confirm(ctx, "Register it?"); {
+		case errors.Is(err, errNobody):
+			return authsome.E(authsome.Cancelled, "%w", err).WithHint("pass --yes to go on without it")
 		case err != nil:
 			return err
 		case !ok:
@@ -187,6 +189,8 @@ func injected(def json.RawMessage) string {
 	return strings.TrimSpace(d.APIKey.Header + ": " + strings.TrimLeft(prefix, " ") + "…")
 }
 
+var errNobody = errors.New("nobody answered the question")
+
 // confirm asks a yes-or-no question of whoever stdin is; no answer is no
 // permission.
 func (a *app) confirm(ctx context.Context, question string) (bool, error) {
@@ -215,7 +219,7 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 	case ctx.Err() != nil:
 		return false, authsome.E(authsome.Cancelled, "cancelled")
 	case in.err != nil && in.text == "":
-		return false, authsome.E(authsome.Cancelled, "nobody answered the question").WithHint("pass --yes to go on without it")
+		return false, authsome.E(authsome.Cancelled, "%w", errNobody)
 	}
 	answered := strings.ToLower(strings.TrimSpace(in.text))
 	return answered == "y" || answered == "yes", nil

@@ -82,7 +82,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s belongs to no definition", f.Name())
 		}
 	}
-	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl") {
+	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl google google-drive google-gmail microsoft atlassian jira discord hubspot x postiz dropbox zoom reddit spotify github-app google-cloud mongodb-atlas notion-mcp linear-mcp") {
 		if _, ok := c.Get(must); !ok {
 			t.Errorf("%s is missing", must)
 		}

@@ -30,6 +30,7 @@ const baseURL = "{base_url}"
 // where that is known.
 type oauthAddress struct {
 	at, text string
+	raw      string // as it is written
 	// endpoint says that it belongs to the login, so that no request of a child
 	// to it gets the credential.
 	endpoint bool
@@ -37,8 +38,14 @@ type oauthAddress struct {
 	filled string
 }
 
-// addresses lists those that a definition gives. Secrets go to most of them.
+// addresses lists those that are known now. Secrets go to most of them. One that
+// still needs a base_url gets it at login.
 func addresses(f *file) []oauthAddress {
+	return slices.DeleteFunc(allAddresses(f), func(a oauthAddress) bool { return strings.HasPrefix(a.text, baseURL) })
+}
+
+// allAddresses lists those that a definition gives.
+func allAddresses(f *file) []oauthAddress {
 	var out []oauthAddress
 	base := ""
 	if o := f.OAuth; o != nil {
@@ -65,10 +72,9 @@ func addresses(f *file) []oauthAddress {
 			oauthAddress{at: "/self_managed/user_info_url", text: f.SelfManaged.UserInfoURL})
 	}
 	for i := range out {
-		out[i].text = withBase(out[i].text, base)
+		out[i].raw, out[i].text = out[i].text, withBase(out[i].text, base)
 	}
-	// One that still needs a base_url gets it at login.
-	return slices.DeleteFunc(out, func(a oauthAddress) bool { return a.text == "" || strings.HasPrefix(a.text, baseURL) })
+	return slices.DeleteFunc(out, func(a oauthAddress) bool { return a.text == "" })
 }
 
 // withBase fills {base_url} in, if there is one.
@@ -77,6 +83,13 @@ func withBase(text, base string) string {
 		return strings.TrimRight(base, "/") + rest
 	}
 	return text
+}
+
+// movesHost reports whether what follows {base_url} would make another host of
+// that of somebody's service: "{base_url}.evil.example".
+func movesHost(text string) bool {
+	rest, ok := strings.CutPrefix(text, baseURL)
+	return ok && rest != "" && rest[0] != '/'
 }
 
 // parse checks an address that must be https.
@@ -104,6 +117,11 @@ func (a oauthAddress) parse(s *source) (*url.URL, error) {
 // oauth reads the oauth section. It is checked whatever the flows are, and taken
 // over when one of them is OAuth's.
 func oauth(f *file, s *source, p *authsome.Provider) error {
+	for _, a := range allAddresses(f) {
+		if movesHost(a.raw) {
+			return s.fail(a.at, "must have a slash after {base_url}")
+		}
+	}
 	for _, a := range addresses(f) {
 		u, err := a.parse(s)
 		if err != nil {

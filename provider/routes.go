@@ -44,6 +44,9 @@ func routes(f *file, s *source, p *authsome.Provider) error {
 		for i, text := range texts {
 			text = strings.TrimSpace(text)
 			own := strings.HasPrefix(text, baseURL)
+			if movesHost(text) {
+				return s.fail(pointers[i], "must have a slash after {base_url}")
+			}
 			if f.OAuth != nil {
 				text = withBase(text, f.OAuth.BaseURL)
 			}

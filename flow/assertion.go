@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -153,5 +152,5 @@ func privateKey(key authsome.Secret) (crypto.PrivateKey, error) {
 			return k, nil
 		}
 	}
-	return nil, fmt.Errorf("the PEM text holds no private key, but a %s", clean(block.Type, 40))
+	return nil, errors.New("the PEM text holds no private key")
 }

@@ -75,7 +75,7 @@ func (s Server) Callback(query url.Values, state authsome.Secret) (code authsome
 	case !ok && query.Has("iss"):
 		return code, r.fail(authsome.AuthFailed, "the answer names several issuers", nil)
 	case ok && s.Issuer != "" && issuer != s.Issuer:
-		return code, r.fail(authsome.AuthFailed, "the answer comes from another server: its issuer is "+hostOf(issuer), nil)
+		return code, r.fail(authsome.AuthFailed, "the answer comes from another server: its issuer is "+r.quote(hostOf(issuer)), nil)
 	case !ok && s.IssuerInCallback:
 		return code, r.fail(authsome.AuthFailed, "the answer does not say which server it comes from, although this one always does", nil)
 	}

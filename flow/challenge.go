@@ -21,8 +21,8 @@ const (
 func parseChallenges(headers []string) []challenge {
 	var out []challenge
 	for _, h := range headers[:min(len(headers), maxChallengeHeaders)] {
-		s := scanner{text: h[:min(len(h), maxChallengeBytes)]}
-		for {
+		s := scanner{text: h}
+		for len(h) <= maxChallengeBytes {
 			s.skip(" \t,")
 			name := s.token()
 			if name == "" {

@@ -63,13 +63,18 @@ func (c *Client) Discover(ctx context.Context, rawURL, name string, private bool
 	if err != nil {
 		return nil, err
 	}
-	if about == nil {
+	said := about != nil
+	if !said {
 		// Before RFC 9728, MCP servers were their own authorization servers
 		// (MCP 2025-03-26).
 		about = &resourceMetadata{Resource: u.String(), Servers: []string{u.Scheme + "://" + u.Host}}
 	}
 	server, err := c.firstServer(ctx, r, about.Servers)
-	if err != nil {
+	switch {
+	case err != nil && !said && authsome.CodeOf(err) == authsome.Invalid:
+		return nil, r.fail(authsome.Invalid, "it does not say how", nil).
+			WithHint("if it wants an API key or an OAuth app, register a definition: authsome register FILE")
+	case err != nil:
 		return nil, err
 	}
 	if server.PKCE != nil && !slices.Contains(server.PKCE, "S256") {
@@ -231,8 +236,8 @@ func (c *Client) firstServer(ctx context.Context, r request, issuers []string) (
 			return m, nil
 		}
 		if err == nil {
-			err = r.fail(authsome.Invalid, hostOf(issuer)+" does not say how to log in", nil).
-				WithHint("if it wants an API key or an OAuth app, register a definition: authsome register FILE")
+			err = r.fail(authsome.Invalid, "its authorization server, "+hostOf(issuer)+", does not say how", nil).
+				WithHint("register a definition for it: authsome register FILE")
 		}
 		if first == nil {
 			first = err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"unicode"
 
@@ -135,8 +134,8 @@ func (r request) unreadable(a *answer) *authsome.Error {
 	switch kind := strings.ToLower(a.header.Get("Content-Type")); {
 	case a.status >= 300 && a.status < 400:
 		why = "it redirects, which is not followed"
-		if to, err := url.Parse(a.header.Get("Location")); err == nil && to.Host != "" {
-			why = "it redirects to " + clean(to.Host, 80) + ", which is not followed"
+		if to := hostOf(a.header.Get("Location")); to != nowhere && !r.holdsSecret(to) {
+			why = "it redirects to " + to + ", which is not followed"
 		}
 	case len(strings.TrimSpace(string(a.body))) == 0:
 		why = "its answer is empty"

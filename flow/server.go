@@ -37,12 +37,12 @@ func At(o *authsome.OAuth, base string) (authsome.OAuth, error) {
 	own := base != "" && base != o.BaseURL
 	switch {
 	case own && o.BaseURL == "":
-		return authsome.OAuth{}, authsome.E(authsome.Invalid, "use %s: nobody but the vendor hosts this service", clip(base)).
+		return authsome.OAuth{}, authsome.E(authsome.Invalid, "use %s: nobody but the vendor hosts this service", hostOf(base)).
 			WithHint("leave --base-url out")
 	case own:
 		u, err := endpoint(base)
 		if err != nil || u.RawQuery != "" || u.ForceQuery {
-			return authsome.OAuth{}, authsome.E(authsome.Invalid, "use %s: %s", clean(clip(base), 80), orText(err, "it has a query")).
+			return authsome.OAuth{}, authsome.E(authsome.Invalid, "use the given base URL: %s", orText(err, "it has a query")).
 				WithHint("write the address of the service's front page, such as %s", o.BaseURL)
 		}
 		u.Host = strings.ToLower(u.Host)
@@ -74,7 +74,7 @@ func At(o *authsome.OAuth, base string) (authsome.OAuth, error) {
 		case has:
 			*a = base + rest
 		case own && i < 2 && *a != "": // the login itself cannot be at the vendor's
-			return authsome.OAuth{}, authsome.E(authsome.Invalid, "use %s: the definition's login is at %s only", clip(base), clip(*a)).
+			return authsome.OAuth{}, authsome.E(authsome.Invalid, "use %s: the definition's login is at %s only", hostOf(base), hostOf(*a)).
 				WithHint("leave --base-url out")
 		case own:
 			*a = ""
@@ -119,11 +119,14 @@ func endpoint(address string) (*url.URL, error) {
 	return u, nil
 }
 
+// nowhere stands for the host of what is no address.
+const nowhere = "the server"
+
 // hostOf is the host of an address, with its port when it has one, for messages.
 func hostOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return "the server"
+		return nowhere
 	}
 	return clean(u.Host, 80)
 }

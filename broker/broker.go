@@ -333,20 +333,24 @@ func (a *accounts) addresses() []string {
 	return out
 }
 
-// tables are the routing tables of what is published.
-func (h *holdings) tables() (connected, configured *route.Table) { return h.connected, h.configured }
-
-// table is what a grant's hosts are looked up in.
-func (b *Broker) table(g *authsome.Grant) *route.Table {
+// tables are what a grant's requests are looked up in: the providers with a
+// connection, then, in the modes that route them, all; nil otherwise.
+func (b *Broker) tables(g *authsome.Grant) (connected, configured *route.Table) {
 	h := b.snapshot.Load().holdings[owner{g.Identity.Vault, g.Identity.User}]
 	switch {
 	case h == nil:
-		return nil
+		return nil, nil
 	case g.Mode.Configured():
-		return h.configured
+		return h.connected, h.configured
 	default:
-		return h.connected
+		return h.connected, nil
 	}
+}
+
+// routed reports whether any route of the grant is on a host.
+func (b *Broker) routed(g *authsome.Grant, host string, port int) bool {
+	connected, configured := b.tables(g)
+	return connected != nil && connected.Host(host, port) || configured != nil && configured.Host(host, port)
 }
 
 // Subscribe has f called after every change of connections, definitions or

@@ -344,7 +344,8 @@ func (b *Broker) swap(row authsome.ConnectionRow) (x *held, relogin bool, err er
 			x.generation, x.used = old.generation, old.used
 			x.IsDefault = false // where the default is has not changed
 			h.put(x)
-			h.connected, h.configured = b.snapshot.Load().of(who).tables()
+			now := b.snapshot.Load().of(who)
+			h.connected, h.configured = now.connected, now.configured
 			return x, false, b.publishAs(who, h)
 		}
 	}

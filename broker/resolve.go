@@ -15,19 +15,13 @@ import (
 
 // Host says what to do with a CONNECT to host:port, which is normalised.
 func (b *Broker) Host(g *authsome.Grant, host string, port int) authsome.HostVerdict {
-	if t := b.table(g); t != nil && t.Host(host, port) {
+	if b.routed(g, host, port) {
 		return authsome.Intercept
 	}
 	if g.Mode.Denies() {
 		return authsome.Refuse
 	}
 	return authsome.Tunnel
-}
-
-// Known reports whether any route of the grant is on host, on the usual port.
-func (b *Broker) Known(g *authsome.Grant, host string) bool {
-	t := b.table(g)
-	return t != nil && t.Host(host, 443)
 }
 
 // Current reports whether a stream that was opened with a connection's
@@ -57,11 +51,17 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		return nil, authsome.E(authsome.Forbidden, "the run that this request belongs to is over")
 	}
 	forward := &authsome.Resolution{Verdict: authsome.Forward}
-	t := b.table(g)
+	t, configured := b.tables(g)
 	if t == nil {
 		return b.unrouted(g, req, forward, "no provider is routed")
 	}
 	entry, result := t.Match(req.Host, req.Port, req.Method, req.Path)
+	if result == route.None && configured != nil {
+		// Only now: a provider that nobody has logged in to takes no request from
+		// one that is connected, however close its route is.
+		t = configured
+		entry, result = t.Match(req.Host, req.Port, req.Method, req.Path)
+	}
 	switch result {
 	case route.Matched:
 	case route.Excepted:

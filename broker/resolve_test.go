@@ -399,3 +399,28 @@ func BenchmarkResolve(b *testing.B) {
 		}
 	}
 }
+
+// TestConnectedBeforeConfigured: where all providers are routed, one that nobody
+// has logged in to does not take the requests of one that is connected.
+func TestConnectedBeforeConfigured(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	const whole, part = `{"schema_version":1,"name":"whole","auth_type":"api_key","api_url":"api.acme.example"}`,
+		`{"schema_version":1,"name":"part","auth_type":"api_key","api_url":"https://api.acme.example/v1"}`
+	for _, def := range []string{whole, part} {
+		if _, err := w.Register(ctx, me, "x.json", []byte(def), false, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := w.grant(broker.GrantSpec{Mode: authsome.ConfiguredDeny})
+	_, err := w.Resolve(ctx, g, request("api.acme.example", "/v1/me"))
+	wantCode(t, err, authsome.CredentialMissing)
+	w.login("whole", "", "canary-key-0123456789", false)
+	if res, err := w.Resolve(ctx, g, request("api.acme.example", "/v1/me")); err != nil || res.Provider != "whole" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	w.login("part", "", "canary-key-part-0123456789", false)
+	if res, err := w.Resolve(ctx, g, request("api.acme.example", "/v1/me")); err != nil || res.Provider != "part" {
+		t.Errorf("the closer one is connected now: %+v, %v", res, err)
+	}
+}

@@ -24,12 +24,18 @@ import (
 )
 
 // clientAssertion proves the client by its private key (RFC 7523, section 2.2;
-// OpenID Connect Core, section 9). The audience is the token endpoint, which is
-// what servers have accepted from the beginning.
+// OpenID Connect Core, section 9). The audience is the issuer, as the RFC's
+// revision wants it: no other server can be named so and then use the assertion.
+// Where the issuer is not known it is the token endpoint, which every server
+// accepted before.
 func (c *Client) clientAssertion(s Server) (authsome.Secret, error) {
 	now := c.cfg.Now()
+	audience := s.Issuer
+	if audience == "" {
+		audience = s.TokenURL
+	}
 	return sign(s.App.Key, "", jwt.Claims{
-		Issuer: s.App.ID, Subject: s.App.ID, Audience: jwt.Audience{s.TokenURL}, ID: rand.Text(),
+		Issuer: s.App.ID, Subject: s.App.ID, Audience: jwt.Audience{audience}, ID: rand.Text(),
 		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(5 * time.Minute)),
 	})
 }

@@ -187,7 +187,7 @@ func TestClientAssertion(t *testing.T) {
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
 	sec1, _ := x509.MarshalECPrivateKey(p256)
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		key    authsome.Secret
 		public crypto.PublicKey
 		alg    jose.SignatureAlgorithm
@@ -199,6 +199,10 @@ func TestClientAssertion(t *testing.T) {
 	} {
 		s := server()
 		s.TokenAuth, s.App = authsome.ClientJWT, authsome.OAuthClient{ID: "the-client", Key: tt.key}
+		audience := s.Issuer
+		if i == 0 {
+			s.Issuer, audience = "", s.TokenURL
+		}
 		var ids []any
 		for range 2 {
 			if _, err := f.client().ClientCredentials(t.Context(), s, nil); err != nil {
@@ -209,7 +213,7 @@ func TestClientAssertion(t *testing.T) {
 				t.Errorf("sent %v", got)
 			}
 			claims, _ := verified(t, got.Get("client_assertion"), tt.public, tt.alg)
-			if claims["iss"] != "the-client" || claims["sub"] != "the-client" || claims["aud"] != "https://auth.example.com/token" || claims["exp"] != float64(testNow.Add(5*time.Minute).Unix()) {
+			if claims["iss"] != "the-client" || claims["sub"] != "the-client" || claims["aud"] != audience || claims["exp"] != float64(testNow.Add(5*time.Minute).Unix()) {
 				t.Errorf("claims %v", claims)
 			}
 			ids = append(ids, claims["jti"])

@@ -35,8 +35,17 @@ type terminal struct {
 // types starts a command on a terminal.
 func (p *person) types(args ...string) *terminal {
 	p.t.Helper()
+	return p.typesIn(&pty.Winsize{Rows: 24, Cols: 80}, args...)
+}
+
+// typesIn is types on a terminal of a size.
+func (p *person) typesIn(size *pty.Winsize, args ...string) *terminal {
+	p.t.Helper()
 	ptmx, tty, err := pty.Open()
 	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := pty.Setsize(ptmx, size); err != nil {
 		p.t.Fatal(err)
 	}
 	term0, err := term.GetState(int(tty.Fd()))

@@ -38,14 +38,21 @@ var needProof = []string{"dpop", "mac", "pop", "hok", "signed_jwt"}
 
 // readToken reads a token endpoint's answer: RFC 6749, section 5, and its
 // relatives. Any of them may come with any status and content type: GitHub sends
-// errors under 200, and as a form; Slack under 200 with "ok": false.
-func (r request) readToken(a *answer, at authsome.TokenAnswer) (*Token, error) {
+// errors under 200, and as a form; Slack under 200 with "ok": false. The values
+// are where the first of places says that has an access token.
+func (r request) readToken(a *answer, places ...authsome.TokenAnswer) (*Token, error) {
 	v, ok := decode(a)
 	if !ok {
 		return nil, r.unreadable(a)
 	}
 	if no, is := refusalOf(v, a.status); is {
 		return nil, r.refused(a, no)
+	}
+	at := places[0]
+	for _, p := range places[1:] {
+		if find(v, at.AccessToken, "access_token") == nil {
+			at = p
+		}
 	}
 	t := &Token{Type: "Bearer", Scopes: scopesOf(find(v, at.Scope, "scope"))}
 	var bad string

@@ -20,6 +20,9 @@ const (
 	// requestTime bounds one request to an authorization server, answer
 	// included.
 	requestTime = 30 * time.Second
+	// metadataTime bounds one request for a public document, of which Discover
+	// makes several.
+	metadataTime = 10 * time.Second
 	// maxAnswer bounds what is read of an answer, in bytes. Metadata documents
 	// and token answers have a few thousand.
 	maxAnswer = 1 << 20
@@ -84,6 +87,7 @@ type request struct {
 	// headersOnly leaves the answer's body unread, which may be a stream
 	// without an end.
 	headersOnly bool
+	limit       time.Duration // 0 is requestTime
 	// secrets are all that the request carries; no part of them gets into an
 	// error, whatever the server answers.
 	secrets []authsome.Secret
@@ -121,7 +125,10 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 		}
 	}
 	caller := ctx
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	if r.limit == 0 {
+		r.limit = requestTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), bytes.NewReader(r.body))
 	if err != nil {

@@ -133,7 +133,7 @@ const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"pro
 
 // challenge gives the Bearer challenge of the service's 401, or an empty one.
 func (c *Client) challenge(ctx context.Context, r request, u *url.URL) (challenge, error) {
-	r.url, r.headersOnly = u.String(), true
+	r.url, r.headersOnly, r.limit = u.String(), true, metadataTime
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		r.method, r.header = method, http.Header{"Accept": {"application/json, text/event-stream"}}
 		if method == http.MethodPost {

@@ -55,6 +55,11 @@ func (c *Client) token(ctx context.Context, s Server, doing string, form url.Val
 	if err != nil {
 		return nil, err
 	}
+	if form.Get("grant_type") == "refresh_token" {
+		// Slack answers a refresh of a user's token at the top, where in an
+		// exchange the app's own token is.
+		return r.readToken(a, s.Answer, authsome.TokenAnswer{})
+	}
 	return r.readToken(a, s.Answer)
 }
 

@@ -118,7 +118,7 @@ func metadataAddresses(issuer *url.URL) []string {
 // document reads one metadata document. Not found, no error: there is none at
 // that address. What is there and no such document is an error of code Invalid.
 func (c *Client) document(ctx context.Context, r request, address string, into any) (found bool, err error) {
-	r.method, r.url, r.header = http.MethodGet, address, http.Header{"Accept": {"application/json"}}
+	r.method, r.url, r.header, r.limit = http.MethodGet, address, http.Header{"Accept": {"application/json"}}, metadataTime
 	a, err := c.do(ctx, r)
 	if err != nil {
 		return false, err

@@ -290,6 +290,13 @@ func TestRefresh(t *testing.T) {
 	if _, err := c.Refresh(t.Context(), server(), refresh, []string{"a", "b"}); err != nil || f.only().form().Get("scope") != "a b" {
 		t.Errorf("with scopes: %v", err)
 	}
+	slack := server()
+	slack.Answer = authsome.TokenAnswer{AccessToken: "authed_user.access_token", RefreshToken: "authed_user.refresh_token", ExpiresIn: "authed_user.expires_in"}
+	f.handle("auth.example.com", saysJSON(200, `{"ok":true,"access_token":"xoxe.xoxp-2","refresh_token":"xoxe-2","expires_in":43200,"token_type":"user"}`))
+	token, err = c.Refresh(t.Context(), slack, refresh, nil)
+	if err != nil || token.Access.Reveal() != "xoxe.xoxp-2" || token.Refresh.Reveal() != "xoxe-2" || !token.ExpiresAt.Equal(testNow.Add(12*time.Hour)) {
+		t.Errorf("Slack answers a refresh at the top: %+v, %v", token, err)
+	}
 	for _, dead := range []string{
 		`{"error":"invalid_grant","error_description":"Token has been expired or revoked."}`,
 		`{"error":"bad_refresh_token"}`,

@@ -181,7 +181,7 @@ var sessionID = regexp.MustCompile(`^sess_[a-z0-9]+$`)
 // statusAlone checks the command line of --status.
 func statusAlone(cmd *cobra.Command, args []string, id string) error {
 	others := len(args) > 0
-	cmd.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) { others = others || f.Name != "status" })
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { others = others || f.Changed && f.Name != "status" })
 	switch {
 	case others:
 		return usage(cmd, "--status asks about a login that was started, and goes with nothing else")

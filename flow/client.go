@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -71,9 +72,25 @@ func New(cfg Config) *Client {
 		// names, so that only literal addresses can be checked.
 		via := transport(func(*net.Dialer) {})
 		via.Proxy = func(r *http.Request) (*url.URL, error) { return cfg.Proxy(r.URL) }
+		via.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
+			if res.StatusCode != http.StatusOK {
+				return &proxyRefused{proxy.Host, res.StatusCode}
+			}
+			return nil
+		}
 		c.via = via
 	}
 	return c
+}
+
+// proxyRefused is an upstream proxy that makes no tunnel.
+type proxyRefused struct {
+	proxy  string // host:port, never the URL, which may hold a password
+	status int
+}
+
+func (e *proxyRefused) Error() string {
+	return fmt.Sprintf("the upstream proxy %s answered %d", e.proxy, e.status)
 }
 
 // request is one request to an authorization server or a service.
@@ -148,7 +165,10 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 			a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 		}
 	}
+	var proxy *proxyRefused
 	switch {
+	case errors.As(err, &proxy):
+		return nil, r.fail(authsome.Unreachable, proxy.Error(), nil)
 	case errors.Is(err, netguard.ErrPrivate):
 		return nil, r.fail(authsome.Invalid, "it is on a private address, which this login did not approve", nil)
 	case err != nil && caller.Err() != nil:

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/idna"
+
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/provider"
 )
@@ -115,6 +117,11 @@ func (c *Client) Discover(ctx context.Context, rawURL, name string, private bool
 func canonical(raw string) (*url.URL, error) {
 	raw = strings.TrimSpace(raw)
 	raw, _, _ = strings.Cut(raw, "#")
+	if u, err := url.Parse(raw); err == nil {
+		if host, err := idna.Lookup.ToASCII(u.Hostname()); err == nil && host != u.Hostname() {
+			raw = strings.Replace(raw, u.Hostname(), host, 1)
+		}
+	}
 	u, err := endpoint(raw)
 	if err != nil {
 		return nil, err

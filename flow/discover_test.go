@@ -111,6 +111,10 @@ func TestDiscover(t *testing.T) {
 			return expect(p.Name == "mcp.example.com-8443", p.Routes[0].Port == 8443, p.Routes[0].Path == "/a%20b/mcp")
 		}},
 
+		{name: "a name in letters of its own", url: "https://MÜNCHEN.example/mcp", serve: serves{"xn--mnchen-3ya.example" + prm + "/mcp": about("https://xn--mnchen-3ya.example/mcp", issuer), as: metadata(issuer)}, want: func(s *Site, p *authsome.Provider) error {
+			return expect(s.URL == "https://xn--mnchen-3ya.example/mcp", p.Name == "xn--mnchen-3ya.example")
+		}},
+		{name: "an address in letters of its own", url: "https://１２７.0.0.1/mcp", parts: []string{"private address"}},
 		{name: "no login at all", url: mcp, serve: serves{"mcp.example.com": says(200, "text/html", "<html>")}, parts: []string{"log in to mcp.example.com/mcp: it does not say how", "authsome register FILE"}},
 		{name: "no login and no pages", url: mcp, serve: serves{}, parts: []string{"it does not say how", "authsome register FILE"}},
 		{name: "metadata of another resource", url: mcp, serve: good("mcp.example.com"+prm+"/mcp", about("https://mcp.victim.example/mcp", issuer)), parts: []string{"another resource, on mcp.victim.example"}},
@@ -122,7 +126,7 @@ func TestDiscover(t *testing.T) {
 		{name: "metadata on a private address", url: mcp, serve: good("mcp.example.com/mcp", unauthorized(`Bearer resource_metadata="https://127.0.0.1/x"`)), parts: []string{"another site"}},
 		{name: "metadata that is not there", url: mcp, serve: good("mcp.example.com"+prm+"/mcp", nil), parts: []string{"not where it says"}},
 		{name: "metadata that redirects", url: mcp, serve: good("mcp.example.com"+prm+"/mcp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://attacker.example/", 307)
+			http.Redirect(w, r, "https://attacker.example/", http.StatusTemporaryRedirect)
 		})), parts: []string{"redirects to attacker.example"}},
 		{name: "no servers", url: mcp, serve: good("mcp.example.com"+prm+"/mcp", about(mcp)), parts: []string{"no authorization server"}},
 		{name: "wrong types", url: mcp, serve: good("mcp.example.com"+prm+"/mcp", saysJSON(200, `{"resource":["a"]}`)), parts: []string{"wrong types"}},
@@ -146,7 +150,7 @@ func TestDiscover(t *testing.T) {
 			}
 			site, err := f.client().Discover(t.Context(), tt.url, tt.as, false)
 			for _, got := range f.requests() {
-				if strings.Contains(got.url, "attacker") || got.header.Get("Authorization") != "" || got.method != "GET" && !strings.HasPrefix(got.url, strings.Split(strings.ToLower(strings.TrimSpace(tt.url)), "?")[0]) && tt.name != "written otherwise" {
+				if strings.Contains(got.url, "attacker") || got.header.Get("Authorization") != "" || got.method != "GET" && !strings.HasPrefix(got.url, strings.Split(strings.ToLower(strings.TrimSpace(tt.url)), "?")[0]) && tt.name != "written otherwise" && !strings.Contains(got.url, "xn--") {
 					t.Errorf("asked %s %s", got.method, got.url)
 				}
 			}

@@ -71,7 +71,9 @@ func TestComplete(t *testing.T) {
 		{name: "a user in an address", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "token_endpoint", "https://a:b@auth.example.com/token")}, parts: []string{"user"}},
 		{name: "wrong types", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "token_endpoint", 42)}, parts: []string{"wrong types"}},
 		{name: "cut short", o: given, serve: map[string]http.HandlerFunc{rfc8414: saysJSON(200, `{"issuer":"https://auth.exa`)}, parts: []string{"read the metadata of auth.example.com"}},
-		{name: "a redirect", o: given, serve: map[string]http.HandlerFunc{rfc8414: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://attacker.example/", 302) }}, parts: []string{"redirects to attacker.example"}},
+		{name: "a redirect", o: given, serve: map[string]http.HandlerFunc{rfc8414: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://attacker.example/", http.StatusFound)
+		}}, parts: []string{"redirects to attacker.example"}},
 		{name: "huge", o: given, serve: map[string]http.HandlerFunc{rfc8414: saysJSON(200, `{"a":"`+strings.Repeat("x", maxAnswer)+`"}`)}, code: authsome.Unreachable, parts: []string{"1 MiB"}},
 		{name: "down", o: given, serve: map[string]http.HandlerFunc{rfc8414: says(503, "", "")}, code: authsome.Unreachable},
 		{name: "no https", o: authsome.OAuth{AuthorizationURL: "http://auth.example.com"}, parts: []string{"not https"}},

@@ -45,7 +45,7 @@ func TestRegister(t *testing.T) {
 		{name: "private_key_jwt", change: func(s *Server) { s.TokenAuth = authsome.ClientJWT }, serve: []http.HandlerFunc{saysJSON(500, "")}, code: authsome.Invalid},
 		{name: "HTML", serve: []http.HandlerFunc{says(200, "text/html", "<html>"+canarySecret)}, code: authsome.Unreachable},
 		{name: "a redirect", serve: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://attacker.example/register", 307)
+			http.Redirect(w, r, "https://attacker.example/register", http.StatusTemporaryRedirect)
 		}}, code: authsome.Unreachable, parts: []string{"redirects to attacker.example"}},
 	}
 	for _, tt := range tests {

@@ -34,7 +34,9 @@ func TestRevoke(t *testing.T) {
 		{name: "not supported", call: usual, serve: saysJSON(400, `{"error":"unsupported_token_type"}`), sent: "POST", code: authsome.AuthFailed},
 		{name: "wrong client", call: usual, serve: saysJSON(401, `{"error":"invalid_client"}`), sent: "POST", code: authsome.AuthFailed, cause: ErrInvalidClient},
 		{name: "down", call: usual, serve: says(503, "", ""), sent: "POST", code: authsome.Unreachable},
-		{name: "redirect", call: usual, serve: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://attacker.example/", 307) }, sent: "POST", code: authsome.Unreachable},
+		{name: "redirect", call: usual, serve: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://attacker.example/", http.StatusTemporaryRedirect)
+		}, sent: "POST", code: authsome.Unreachable},
 		{name: "GitHub", call: github, serve: says(204, "", ""), sent: `DELETE /applications/the-client/token Basic dGhlLWNsaWVudDpjYW5hcnlDbGllbnRTZWNyZXQvcTdXdiszeA== {"access_token":"canaryAccess_4Rf8Vb2Nm"}`},
 		{name: "GitHub, gone", call: github, serve: saysJSON(422, `{"message":"Validation Failed"}`), sent: "DELETE"},
 		{name: "GitHub, wrong secret", call: github, serve: saysJSON(401, `{"message":"Bad credentials"}`), sent: "DELETE", code: authsome.AuthFailed},

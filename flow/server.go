@@ -109,6 +109,10 @@ func endpoint(address string) (*url.URL, error) {
 		return nil, errors.New("its address is not https")
 	case u.Hostname() == "" || u.Opaque != "":
 		return nil, errors.New("its address has no host")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }):
+		// HTTP clients make ASCII of it, and there are letters that become the
+		// digits of an address.
+		return nil, errors.New("its host is not in ASCII")
 	case u.User != nil:
 		return nil, errors.New("its address has a user in it")
 	case u.Fragment != "" || strings.Contains(address, "#"):

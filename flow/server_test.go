@@ -176,7 +176,7 @@ func TestUnreachable(t *testing.T) {
 		{name: "no TLS", address: strings.Replace(plain.URL, "http:", "https:", 1), want: "does not speak TLS"},
 		{name: "refused", address: gone.URL, want: "connection refused"},
 		{name: "no such name", address: "https://nothing.invalid", want: "name"},
-		{name: "a proxy that refuses", address: "https://auth.example.com", proxy: refuses.URL, want: "the connection ended before an answer came"},
+		{name: "a proxy that refuses", address: "https://auth.example.com", proxy: refuses.URL, want: "the upstream proxy 127.0.0.1:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := Config{}
@@ -189,7 +189,7 @@ func TestUnreachable(t *testing.T) {
 			wantError(t, err, authsome.Unreachable, nil, tt.want)
 		})
 	}
-	for _, address := range []string{"", "http://auth.example.com", "https://", "ftp://x", "https://a:b@auth.example.com/", "https://auth.example.com/#x", "https://auth.example.com/{x}", ":", "https://auth.example.com/\x00"} {
+	for _, address := range []string{"", "http://auth.example.com", "https://", "ftp://x", "https://a:b@auth.example.com/", "https://auth.example.com/#x", "https://auth.example.com/{x}", "https://１２７.0.0.1/token", "https://%EF%BC%91.1.1.1/", ":", "https://auth.example.com/\x00"} {
 		s := server()
 		s.TokenURL = address
 		_, err := New(Config{}).Exchange(t.Context(), s, code(), verifier())

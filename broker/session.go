@@ -44,8 +44,23 @@ type loginWork struct {
 	// Definition is the provider that a login by URL has found. It is registered
 	// when the login has come to a good end.
 	Definition []byte `json:"definition,omitempty"`
+	// Again is the command that starts a login by URL anew: its provider is not
+	// known by name before that.
+	Again string `json:"again,omitempty"`
 
 	found *authsome.Provider // Definition, parsed
+}
+
+// again is the command that starts a login anew.
+func (l *login) again() string {
+	again := l.work.Again
+	switch {
+	case again == "":
+		again = "authsome login " + l.Provider + " --connection " + l.Connection
+	case l.Connection != authsome.DefaultConnection:
+		again += " --connection " + l.Connection
+	}
+	return again
 }
 
 // sealedDevice is the sealed form of a flow.Device.
@@ -105,7 +120,7 @@ func (b *Broker) loadLogins(ctx context.Context) error {
 	for _, l := range interrupted {
 		err := b.end(ctx, l, authsome.LoginFailed, authsome.E(authsome.AuthFailed,
 			"log in to %s: the daemon was stopped while the service was answering", l.Provider).
-			WithHint("authsome login %s --connection %s", l.Provider, l.Connection))
+			WithHint("%s", l.again()))
 		if err != nil {
 			return err
 		}
@@ -181,7 +196,7 @@ func (b *Broker) sweepLogins(ctx context.Context) {
 func (b *Broker) expire(ctx context.Context, l *login) {
 	err := b.end(ctx, l, authsome.LoginExpired, authsome.E(authsome.TimedOut,
 		"log in to %s: nobody finished the login in time", l.Provider).
-		WithHint("authsome login %s --connection %s", l.Provider, l.Connection))
+		WithHint("%s", l.again()))
 	if err != nil {
 		b.Logger.Warn("record an expired login", "login", l.ID, "err", err)
 	}

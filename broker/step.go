@@ -22,9 +22,16 @@ import (
 
 // discover finds out how a site wants to be logged in to.
 func (b *Broker) discover(ctx context.Context, req *authsome.LoginRequest) (*authsome.Provider, loginWork, error) {
+	work := loginWork{Again: "authsome login " + req.URL}
+	if req.Name != "" {
+		work.Again += " --name " + req.Name
+	}
+	if req.AllowPrivate {
+		work.Again += " --allow-private"
+	}
 	site, err := b.Flow.Discover(ctx, req.URL, req.Name, req.AllowPrivate)
 	if err != nil {
-		return nil, loginWork{}, err
+		return nil, loginWork{}, undiscovered(err, work.Again)
 	}
 	p, err := b.Parse(req.URL, site.Definition)
 	if err != nil {
@@ -36,7 +43,21 @@ func (b *Broker) discover(ctx context.Context, req *authsome.LoginRequest) (*aut
 			WithHint("authsome login %s --name NAME", req.URL)
 	}
 	o := site.OAuth
-	return p, loginWork{Server: &o, Definition: site.Definition, found: p}, nil
+	work.Server, work.Definition, work.found = &o, site.Definition, p
+	return p, work, nil
+}
+
+// undiscovered adds to an error of discovery what the person can do about it: a
+// site that does not answer may do so later, one that is set up wrongly will not.
+func undiscovered(err error, again string) error {
+	var e *authsome.Error
+	switch {
+	case !errors.As(err, &e) || e.Hint != "":
+		return err
+	case e.Code == authsome.Unreachable:
+		return e.WithHint("try again: %s", again)
+	}
+	return e.WithHint("whoever runs the service has to mend that; with a key or an OAuth app of your own for it: authsome register FILE")
 }
 
 // firstStep finds out what a login has to wait for. Nobody else knows the login
@@ -446,12 +467,19 @@ func (b *Broker) explain(ctx context.Context, l *login, err error) error {
 			if err := b.Records.DeleteItem(ctx, l.Vault, clientKind, clientName(l.work.Server)); err != nil {
 				b.Logger.Warn("forget a registration", "err", err)
 			}
-			return e.WithHint("authsome login %s --connection %s registers anew", l.Provider, l.Connection)
+			return e.WithHint("%s registers anew", l.again())
 		}
-		return e.WithHint("authsome provider set-client %s", l.Provider)
+		if _, known := b.Catalog.Get(l.Provider); !known {
+			return e.WithHint("%s, with the right client id and secret", l.again())
+		}
+		change := "authsome provider set-client " + l.Provider
+		if l.BaseURL != "" {
+			change += " --base-url " + l.BaseURL
+		}
+		return e.WithHint("%s", change)
 	}
-	if e.Hint == "" && l.work.found == nil {
-		return e.WithHint("authsome login %s --connection %s", l.Provider, l.Connection)
+	if e.Hint == "" {
+		return e.WithHint("%s", l.again())
 	}
 	return err
 }

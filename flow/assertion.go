@@ -23,6 +23,10 @@ import (
 	"github.com/authsome/authsome"
 )
 
+// skew is how far a server's clock may be behind ours: an assertion from its
+// future is refused like one that is worthless.
+const skew = time.Minute
+
 // clientAssertion proves the client by its private key (RFC 7523, section 2.2;
 // OpenID Connect Core, section 9). The audience is the issuer, as the RFC's
 // revision wants it: no other server can be named so and then use the assertion.
@@ -36,7 +40,7 @@ func (c *Client) clientAssertion(s Server) (authsome.Secret, error) {
 	}
 	return sign(s.App.Key, "", jwt.Claims{
 		Issuer: s.App.ID, Subject: s.App.ID, Audience: jwt.Audience{audience}, ID: rand.Text(),
-		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(5 * time.Minute)),
+		IssuedAt: jwt.NewNumericDate(now.Add(-skew)), Expiry: jwt.NewNumericDate(now.Add(5 * time.Minute)),
 	})
 }
 
@@ -72,10 +76,10 @@ func (c *Client) ServiceAccount(ctx context.Context, s Server, key authsome.Secr
 	case len(scopes) == 0:
 		return nil, bad("no scopes are named, and a service account has none by itself", "name them with --scopes")
 	}
-	now := c.cfg.Now()
+	issued := c.cfg.Now().Add(-skew)
 	assertion, err := sign(authsome.NewSecret(file.PrivateKey), file.PrivateKeyID, jwt.Claims{
 		Issuer: file.ClientEmail, Audience: jwt.Audience{s.TokenURL},
-		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Hour)),
+		IssuedAt: jwt.NewNumericDate(issued), Expiry: jwt.NewNumericDate(issued.Add(time.Hour)), // Google takes no more
 	}, struct {
 		Scope string `json:"scope"`
 	}{strings.Join(scopes, " ")})

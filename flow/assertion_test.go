@@ -88,7 +88,7 @@ func TestServiceAccount(t *testing.T) {
 	claims, id := verified(t, got.Get("assertion"), &rsaKey().PublicKey, jose.RS256)
 	for name, want := range map[string]any{
 		"iss": "robot@p.iam.gserviceaccount.com", "aud": "https://auth.example.com/token", "scope": "scope-a scope-b",
-		"iat": float64(testNow.Unix()), "exp": float64(testNow.Add(time.Hour).Unix()),
+		"iat": float64(testNow.Add(-skew).Unix()), "exp": float64(testNow.Add(time.Hour - skew).Unix()),
 	} {
 		if claims[name] != want {
 			t.Errorf("%s is %v, want %v", name, claims[name], want)

@@ -31,10 +31,9 @@ func (c *Client) GitHubApp(ctx context.Context, s Server, app, inst string, key 
 	default:
 		r.url = strings.TrimSuffix(s.TokenURL, "/") + "/app/installations/" + inst + "/access_tokens"
 	}
-	// GitHub takes no more than ten minutes, and its clock may be behind ours.
-	now := c.cfg.Now()
+	now := c.cfg.Now() // GitHub takes no more than ten minutes
 	assertion, err := sign(key, "", jwt.Claims{
-		Issuer: app, IssuedAt: jwt.NewNumericDate(now.Add(-time.Minute)), Expiry: jwt.NewNumericDate(now.Add(8 * time.Minute)),
+		Issuer: app, IssuedAt: jwt.NewNumericDate(now.Add(-skew)), Expiry: jwt.NewNumericDate(now.Add(8 * time.Minute)),
 	})
 	if err != nil {
 		return nil, r.fail(authsome.Invalid, err.Error(), nil).WithHint("paste the .pem file that was downloaded for the GitHub App")

@@ -116,8 +116,8 @@ type confirmation struct {
 
 // device is the page that shows a code for another page.
 type device struct {
-	Title, Provider, Connection, Code, URL, Host, Path, Token, Closes string
-	Refresh                                                           int // seconds
+	Title, Provider, Connection, Code, URL, Shown, Path, Token, Closes string
+	Refresh                                                            int // seconds
 }
 
 // page renders into memory first, so that a failing template does not leave

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/authsome/authsome"
 )
@@ -72,9 +73,10 @@ func (s *site) leave(w http.ResponseWriter, l *authsome.Login, p *authsome.Provi
 
 // device shows the code of RFC 8628 and where to type it.
 func (s *site) device(w http.ResponseWriter, l *authsome.Login, p *authsome.Provider, token string) {
-	// The host that is named is that of the address which people may type; the
-	// link with the code in it must lead to the same one.
+	// What is shown is the address which people may type on another device; the
+	// link with the code in it must lead to the same host.
 	link, host := outside(l.VerificationURL)
+	shown := clean(strings.TrimPrefix(link, "https://"), 100)
 	if complete, other := outside(l.VerificationURLComplete); complete != "" && other == host {
 		link = complete
 	}
@@ -85,7 +87,7 @@ func (s *site) device(w http.ResponseWriter, l *authsome.Login, p *authsome.Prov
 	w.Header().Set("Referrer-Policy", "same-origin")
 	s.page(w, http.StatusOK, "device.html", device{
 		Title: "Connect " + displayName(p), Provider: displayName(p), Connection: clean(l.Connection, 64),
-		Code: clean(l.UserCode, 64), URL: link, Host: host, Path: pathOf(l.ID), Token: token, Closes: closes(l), Refresh: deviceRefresh,
+		Code: clean(l.UserCode, 64), URL: link, Shown: shown, Path: pathOf(l.ID), Token: token, Closes: closes(l), Refresh: deviceRefresh,
 	})
 }
 
@@ -139,7 +141,8 @@ func (s *site) form(w http.ResponseWriter, status int, l *authsome.Login, p *aut
 		}
 		f.Fields = append(f.Fields, line)
 	}
-	f.Fields[focus].Focus = true
+	// What an app is needed for is read first; the focus would scroll past it.
+	f.Fields[focus].Focus = !f.Client || refused != nil
 	if refused != nil {
 		f.Title = "Try again: " + f.Title
 		if f.Fields[focus].Problem == "" {

@@ -23,6 +23,9 @@ func TestClientForm(t *testing.T) {
 		`name="field.client_id" type="text"`, `name="field.client_secret" type="password" autocomplete="off"`,
 		`name="field.private_key" rows="6" class="secret" autocomplete="off"`, ">Continue</button>",
 		"<dt>Logs in at</dt><dd><code><bdi>github.com</bdi>", "<dt>Token is sent to</dt><dd><code><bdi>api.github.com</bdi>")
+	if strings.Contains(page.body, "autofocus") {
+		t.Error("the focus scrolls past what has to be read first")
+	}
 	if strings.Contains(page.body, "device flow") || strings.Count(page.body, "optional") != 2 || strings.Count(page.body, " required") != 1 {
 		t.Errorf("the form asks for other things than it should: %s", page.body)
 	}
@@ -183,7 +186,7 @@ func TestDevice(t *testing.T) {
 	l := b.at(authsome.StepDevice, "work")
 	page, cookie, _ := b.open(l)
 	b.want(page, 200, `<p class="usercode" tabindex="0"><code>WDJB-MJHT</code></p>`, `<meta http-equiv="refresh" content="5">`,
-		`<a href="https://github.com/login/device?user_code=WDJB-MJHT" class="button"`, ">github.com</a>", "<bdi>work</bdi>")
+		`<a href="https://github.com/login/device?user_code=WDJB-MJHT" class="button"`, ">github.com/login/device</a>", "<bdi>work</bdi>")
 	b.logins[l.ID].complete()
 	b.logins[l.ID].Account.Label = "octocat"
 	b.want(b.ask("GET", path(l), "", "Cookie", cookie), 200, "GitHub (work) is connected as octocat")

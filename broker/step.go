@@ -82,7 +82,7 @@ func (b *Broker) firstStep(ctx context.Context, id authsome.Identity, l *login, 
 	} else if server, resource := hostOf(l.work.Server.TokenURL), hostOf(l.work.Server.Resource); l.work.elsewhere() {
 		if id.Run != "" {
 			return authsome.E(authsome.Forbidden, "log in to %s: its logins are made at %s, which is another site; inside a run nobody can be asked whether that is right", resource, server).
-				WithHint("log in in a terminal of your own, outside the run")
+				WithHint("in a terminal of your own, outside the run: %s", l.again())
 		}
 		l.Step, l.Server, l.Resource = authsome.StepConfirm, server, resource
 		return nil

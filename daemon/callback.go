@@ -11,10 +11,6 @@ import (
 	"github.com/authsome/authsome/broker"
 )
 
-// callbackPath is where authorization servers send browsers back to. People have
-// registered it with them, so it never changes.
-const callbackPath = "/auth/callback/oauth"
-
 // siblingTime bounds what another home's daemon is asked while a person waits.
 // It may have to exchange the code first.
 const siblingTime = 45 * time.Second
@@ -24,7 +20,7 @@ const siblingTime = 45 * time.Second
 func (d *Daemon) redirectURI() (string, error) {
 	address := "http://127.0.0.1:" + strconv.Itoa(d.cfg.Port)
 	if d.browser.port() == d.cfg.Port || d.relayed(address) {
-		return address + callbackPath, nil
+		return address + authsome.CallbackPath, nil
 	}
 	return "", authsome.E(authsome.DaemonUnavailable, "the service has to send your browser back to port %d, but %s", d.cfg.Port, d.browser.note).
 		WithHint("end that program, then: authsome daemon restart; or log in with --flow device_code where the service offers it")

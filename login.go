@@ -83,7 +83,7 @@ type Login struct {
 	UserCode                string
 	VerificationURL         string
 	VerificationURLComplete string // with the code in it; "" when the server gives none
-	Server                  string // host of the authorization server, in StepConfirm
+	Server                  string // hosts of the login that are on another site, in StepConfirm
 	Resource                string // host of the service, in StepConfirm
 	// Account and Notes are what a completed login found: who it is, and what
 	// the person should know, such as that another connection is the same

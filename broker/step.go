@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/flow"
@@ -79,7 +81,7 @@ func (b *Broker) firstStep(ctx context.Context, id authsome.Identity, l *login, 
 			return err
 		}
 		l.work.Server = &o
-	} else if server, resource := hostOf(l.work.Server.TokenURL), hostOf(l.work.Server.Resource); l.work.elsewhere() {
+	} else if server, resource := l.work.elsewhere(), hostOf(l.work.Server.Resource); server != "" {
 		if id.Run != "" {
 			return authsome.E(authsome.Forbidden, "log in to %s: its logins are made at %s, which is another site; inside a run nobody can be asked whether that is right", resource, server).
 				WithHint("in a terminal of your own, outside the run: %s", l.again())
@@ -90,18 +92,21 @@ func (b *Broker) firstStep(ctx context.Context, id authsome.Identity, l *login, 
 	return b.clientStep(ctx, l, p)
 }
 
-// elsewhere reports whether a login by URL leads to an authorization server on
-// another site than the service.
-func (w *loginWork) elsewhere() bool {
+// elsewhere names the hosts of a login by URL that are on another site than the
+// service; "" when there are none. Each may be the one that the person has to
+// look at: a hostile service can have the consent given at somebody else's server
+// and the code sent to its own.
+func (w *loginWork) elsewhere() string {
 	if w.found == nil {
-		return false
+		return ""
 	}
+	var hosts []string
 	for _, u := range append(secretURLs(w.Server), w.Server.Issuer) {
-		if u != "" && !flow.SameSite(u, w.Server.Resource) {
-			return true
+		if host := hostOf(u); u != "" && !flow.SameSite(u, w.Server.Resource) && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
 		}
 	}
-	return false
+	return strings.Join(hosts, " and ")
 }
 
 // clientStep finds the client for a login: the stored one, the definition's, one

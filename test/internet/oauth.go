@@ -590,7 +590,11 @@ func (o *OAuth) authorize() http.HandlerFunc {
 		if o.rules.check != nil {
 			if code, description := o.rules.check(app, c.p); code != "" {
 				c.x.Error = code
-				c.back(redirect, url.Values{"error": {code}, "error_description": {description}})
+				v := url.Values{"error": {code}, "error_description": {description}}
+				if iss := o.rules.denied.Get("iss"); iss != "" { // in errors too (RFC 9207, section 2)
+					v.Set("iss", iss)
+				}
+				c.back(redirect, v)
 				return
 			}
 		}

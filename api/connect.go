@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -28,7 +31,8 @@ type Options struct {
 	AnyVersion bool
 	// NoStart only looks for a running daemon.
 	NoStart bool
-	// Timeout bounds the whole; 0 is 10 s.
+	// Timeout bounds the whole; 0 is 25 s, and less where a process inside a run
+	// cannot hope for that run any more.
 	Timeout time.Duration
 	// Executable and Args are the daemon's command line; "" is this program,
 	// and nil is `daemon serve`.
@@ -40,11 +44,21 @@ type Options struct {
 }
 
 const (
-	connectTimeout = 10 * time.Second
+	// connectTimeout is for the worst case in which there still is an answer, so
+	// that it is heard: a daemon of another version takes 8 s to end
+	// (StopDaemon), and the new one waits 5 s for a database that is in use and
+	// 5 s for a keyring that nobody unlocks, before it says so.
+	connectTimeout = 25 * time.Second
+	// strayTimeout is for a process that has the mark of a run, but no way to it
+	// by which it could tell whether that run lives.
+	strayTimeout = 2 * time.Second
 	// healthTimeout is how long one daemon may take to say who it is.
 	healthTimeout = 3 * time.Second
 	// stopTimeout is how long a daemon may take to end before it is made to.
 	stopTimeout = 6 * time.Second
+	// endTimeout is the same for a process that became no daemon. One waits less
+	// than that for the home, and ends by itself.
+	endTimeout = time.Second
 )
 
 // InsideRun reports whether an environment is that of a run's descendant, as
@@ -64,17 +78,79 @@ func InsideRun(environ []string) bool {
 // that come at once, one starts it and the others wait. Inside a run nothing is
 // started or stopped: Connect then waits for the run to do it.
 func Connect(ctx context.Context, o Options) (*Client, error) {
-	s := starter{Options: o, began: time.Now()}
+	s, err := newStarter(o)
+	if err != nil {
+		return nil, err
+	}
+	return s.run(ctx)
+}
+
+// ConnectGrant is Connect and OpenGrant in one, for a run that begins: where a
+// daemon of the right version answers, one connection does for both. prepare
+// makes what OpenGrant takes, while the daemon is at work; it is called once at
+// most, and what it has made is the caller's. The client is there, beside an
+// error as well, when a daemon was met.
+func ConnectGrant(ctx context.Context, o Options, prepare func() (*net.TCPListener, GrantRequest, error)) (*Client, *GrantConn, GrantInfo, error) {
+	s, err := newStarter(o)
+	if err != nil {
+		return nil, nil, GrantInfo{}, err
+	}
+	var listener *net.TCPListener
+	var req GrantRequest
+	var failed error
+	once := func() error {
+		if listener == nil && failed == nil {
+			if listener, req, failed = prepare(); failed == nil {
+				failed = checkListener(listener)
+			}
+		}
+		return failed
+	}
+	conn, version, err := s.client.upgrade(ctx, PathGrants, GrantProtocol, once)
+	switch {
+	case failed != nil:
+		return nil, nil, GrantInfo{}, failed
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil:
+		return nil, nil, GrantInfo{}, deaf()
+	case err != nil: // for Connect to say why, or do something about it
+	case version != s.Version && !s.AnyVersion:
+		_ = conn.Close()
+	default:
+		g, info, err := s.client.askGrant(ctx, conn, listener, req, !canPassSockets)
+		if authsome.CodeOf(err) != authsome.DaemonUnavailable {
+			return s.client, g, info, err
+		}
+		// On its way out: the next one may do it.
+	}
+	c, err := s.run(ctx)
+	if err == nil {
+		err = once()
+	}
+	if err != nil {
+		return nil, nil, GrantInfo{}, err
+	}
+	g, info, err := c.OpenGrant(ctx, listener, req)
+	return c, g, info, err
+}
+
+func newStarter(o Options) (*starter, error) {
+	s := &starter{Options: o, began: time.Now()}
 	if s.Version == "" {
 		s.Version = authsome.Version
 	}
 	if s.Environ == nil {
 		s.Environ = os.Environ()
 	}
+	s.insideRun = InsideRun(s.Environ)
+	if s.insideRun {
+		s.way = wayOut(s.Environ)
+	}
 	if s.Timeout == 0 {
 		s.Timeout = connectTimeout
+		if s.insideRun && s.way == "" {
+			s.Timeout = strayTimeout
+		}
 	}
-	s.insideRun = InsideRun(s.Environ)
 	var err error
 	if o.Home == "" {
 		s.home, err = Home(os.Getenv)
@@ -85,6 +161,11 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	s.client = &Client{Home: s.home}
+	return s, nil
+}
+
+// run is Connect, once its options are read.
+func (s *starter) run(ctx context.Context) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	if err := s.connect(ctx); err != nil {
@@ -101,6 +182,40 @@ type starter struct {
 	client    *Client
 	began     time.Time
 	insideRun bool
+	way       string    // the address of the run's proxy, inside one; "" if unknown
+	tried     time.Time // when that was last tried
+}
+
+// wayOut is the address of a run's proxy, as its descendants' environment has
+// it; "" when it has none.
+func wayOut(environ []string) string {
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.EqualFold(name, "HTTPS_PROXY") {
+			continue
+		}
+		if u, err := url.Parse(value); err == nil && u.Hostname() == "127.0.0.1" && u.Port() != "" {
+			return u.Host
+		}
+	}
+	return ""
+}
+
+// runIsOver reports whether the run that this process is inside has ended: it
+// holds its proxy's port for as long as it lives, without a daemon as well. It
+// looks once in a while, since each look is a connection that somebody accepts.
+func (s *starter) runIsOver(ctx context.Context) bool {
+	if s.way == "" || time.Since(s.tried) < time.Second {
+		return false
+	}
+	s.tried = time.Now()
+	d := net.Dialer{Timeout: time.Second}
+	conn, err := d.DialContext(ctx, "tcp4", s.way)
+	if err == nil {
+		_ = conn.Close()
+	}
+	// Any other error may be a sandbox's.
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // found is what a look for the daemon gives.
@@ -113,28 +228,32 @@ const (
 )
 
 // look asks for the daemon once. An error is final.
-func (s *starter) look(ctx context.Context) (found, string, error) {
+func (s *starter) look(ctx context.Context) (found, Health, error) {
 	hctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	h, err := s.client.Health(hctx)
 	switch {
 	case err == nil && (h.Version == s.Version || s.AnyVersion):
-		return right, h.Version, nil
+		return right, h, nil
 	case err == nil:
-		return other, h.Version, nil
+		return other, h, nil
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return nobody, "", authsome.E(authsome.DaemonUnavailable, "the daemon is running but does not answer").
-			WithHint("authsome daemon restart")
+		return nobody, h, deaf()
 	case authsome.CodeOf(err) == authsome.DaemonUnavailable:
-		return nobody, "", nil
+		return nobody, h, nil
 	default:
-		return nobody, "", err
+		return nobody, h, err
 	}
+}
+
+func deaf() error {
+	return authsome.E(authsome.DaemonUnavailable, "the daemon is running but does not answer").
+		WithHint("authsome daemon restart")
 }
 
 func (s *starter) connect(ctx context.Context) error {
 	for ensured := false; ; {
-		state, version, err := s.look(ctx)
+		state, daemon, err := s.look(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -143,18 +262,26 @@ func (s *starter) connect(ctx context.Context) error {
 		case s.NoStart && state == nobody:
 			return authsome.E(authsome.DaemonUnavailable, "the daemon is not running").WithHint("authsome daemon start")
 		case (s.NoStart || s.insideRun) && state == other:
-			return authsome.E(authsome.DaemonUnavailable, "the daemon is of version %s, this program of %s", version, s.Version).
+			return authsome.E(authsome.DaemonUnavailable, "the daemon is of version %s, this program of %s", daemon.Version, s.Version).
 				WithHint("restart it in a terminal of your own, outside any run: authsome daemon restart")
 		}
-		if !s.insideRun {
+		if state == nobody {
+			if f := s.failed(); f != nil {
+				return f
+			}
+		}
+		switch {
+		case s.insideRun:
+			if state == nobody && s.runIsOver(ctx) {
+				return authsome.E(authsome.DaemonUnavailable, "the daemon is not running, and the run that this process belongs to is over").
+					WithHint("start it in a terminal of your own: authsome daemon start")
+			}
+		default:
 			if !ensured {
 				if err := EnsureHome(s.home); err != nil {
 					return err
 				}
 				ensured = true
-			}
-			if f := s.failed(); state == nobody && f != nil {
-				return f
 			}
 			done, err := s.tryStart(ctx)
 			if done || err != nil {
@@ -174,8 +301,11 @@ func (s *starter) timedOut(ctx context.Context) error {
 		return authsome.E(authsome.Cancelled, "start the daemon: cancelled")
 	}
 	if s.insideRun {
-		return authsome.E(authsome.DaemonUnavailable, "the daemon is not running, and a process inside a run may not start it").
-			WithHint("start it in a terminal of your own: authsome daemon start")
+		e := authsome.E(authsome.DaemonUnavailable, "the daemon is not running, and a process inside a run may not start it")
+		if s.way == "" {
+			return e.WithHint("where this is no run, unset AUTHSOME_PROXY_MODE; else start it in a terminal of your own: authsome daemon start")
+		}
+		return e.WithHint("start it in a terminal of your own: authsome daemon start")
 	}
 	return authsome.E(authsome.DaemonUnavailable, "start the daemon: it was not ready after %s", s.Timeout).
 		WithHint("see %s", filepath.Join(s.home, LogFile))
@@ -241,18 +371,24 @@ func (s *starter) start(ctx context.Context) (bool, error) {
 		return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: %w", err)
 	}
 	exited := make(chan error, 1)
+	pid := cmd.Process.Pid
 	// It is waited for as long as this process lives: a run outlives daemons
 	// and must not keep them as zombies.
 	go func() { exited <- cmd.Wait() }()
 	for {
-		state, version, err := s.look(ctx)
+		state, daemon, err := s.look(ctx)
+		if err == nil && state != nobody && daemon.PID > 0 && daemon.PID != pid {
+			// A person's `daemon serve` was first. The process that was started
+			// has nothing to do any more.
+			end(cmd.Process, exited)
+		}
 		switch {
 		case err != nil:
 			return false, err
 		case state == right:
 			return true, nil
 		case state == other:
-			return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is of version %s, this program of %s", exe, version, s.Version).
+			return false, authsome.E(authsome.DaemonUnavailable, "start the daemon: %s is of version %s, this program of %s", exe, daemon.Version, s.Version).
 				WithHint("the program was replaced meanwhile: run the command again")
 		}
 		select {
@@ -273,6 +409,17 @@ func (s *starter) start(ctx context.Context) (bool, error) {
 				WithHint("see %s", filepath.Join(s.home, LogFile))
 		case <-time.After(dialEvery / 2):
 		}
+	}
+}
+
+// end makes a process end, and returns when it has. exited tells.
+func end(p *os.Process, exited <-chan error) {
+	_ = p.Signal(terminate)
+	select {
+	case <-exited:
+	case <-time.After(endTimeout):
+		_ = p.Kill()
+		<-exited
 	}
 }
 

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -99,6 +101,103 @@ func TestConnectInsideRunStartsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(home); !os.IsNotExist(err) {
 		t.Errorf("a home was made: %v", err)
+	}
+}
+
+// A process that has outlived its run, or has been left its mark only, is told
+// so; one whose run lives waits for that run.
+func TestConnectWithTheMarkOfARun(t *testing.T) {
+	home := newHome(t)
+	over := loopback(t)
+	_ = over.Close()
+	alive := loopback(t) // whose run is about to start the daemon
+	inside := func(variables ...string) api.Options {
+		o := options(home, "v1")
+		o.Environ = slices.DeleteFunc(o.Environ, func(kv string) bool { return strings.HasPrefix(strings.ToUpper(kv), "HTTPS_PROXY=") })
+		o.Environ = append(append(o.Environ, "AUTHSOME_PROXY_MODE=true"), variables...)
+		return o
+	}
+	way := func(ln net.Listener) string { return "HTTPS_PROXY=http://authsome:token@" + ln.Addr().String() }
+	_, err := api.Connect(context.Background(), inside(way(over)))
+	if authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "the run that this process belongs to is over") || authsome.HintOf(err) == "" {
+		t.Errorf("a run that is over: got %v", err)
+	}
+	_, err = api.Connect(context.Background(), inside())
+	if authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(authsome.HintOf(err), "unset AUTHSOME_PROXY_MODE") {
+		t.Errorf("the mark alone: got %v, hint %q", err, authsome.HintOf(err))
+	}
+	if n := len(starts(t, home)); n != 0 {
+		t.Errorf("%d daemons were started", n)
+	}
+
+	found := make(chan error, 1)
+	go func() {
+		c, err := api.Connect(context.Background(), inside(way(alive)))
+		if err == nil {
+			_, err = c.Health(context.Background())
+			c.Close()
+		}
+		found <- err
+	}()
+	if _, err := alive.Accept(); err != nil { // it has looked whether the run lives
+		t.Fatal(err)
+	}
+	connect(t, options(home, "v1"))
+	if err := <-found; err != nil {
+		t.Errorf("in a run that lives: %v", err)
+	}
+}
+
+// What keeps a daemon from starting is told inside a run as well, whose run
+// tries to start it.
+func TestFailureIsToldInsideARun(t *testing.T) {
+	home := newHome(t)
+	ln := loopback(t)
+	o := options(home, "v1")
+	o.Environ = append(o.Environ, "AUTHSOME_PROXY_MODE=true", "HTTPS_PROXY=http://authsome:token@"+ln.Addr().String())
+	told := make(chan error, 1)
+	go func() {
+		_, err := api.Connect(context.Background(), o)
+		told <- err
+	}()
+	if _, err := ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = api.Connect(context.Background(), options(home, "v1", "fails"))
+	if err := <-told; authsome.CodeOf(err) != authsome.Internal {
+		t.Errorf("got %v, want what the daemon reported", err)
+	}
+}
+
+// A daemon may take as long as a keyring that nobody unlocks, and is heard.
+func TestConnectHearsASlowFailure(t *testing.T) {
+	home := newHome(t)
+	_, err := api.Connect(context.Background(), options(home, "v1", "keyring"))
+	if authsome.CodeOf(err) != authsome.VaultFailed || !strings.Contains(err.Error(), "does not answer") || authsome.HintOf(err) != "unlock the keyring" {
+		t.Errorf("got %v, hint %q", err, authsome.HintOf(err))
+	}
+}
+
+// When a person's `daemon serve` is first, the process that was started for
+// nothing is gone when Connect returns.
+func TestConnectEndsTheDaemonThatCameSecond(t *testing.T) {
+	for _, how := range []string{"overtaken", "overtaken deaf"} {
+		t.Run(how, func(t *testing.T) {
+			home := newHome(t)
+			h := health(t, connect(t, options(home, "v1", how)))
+			data, err := os.ReadFile(filepath.Join(home, "second"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := strconv.Atoi(string(data))
+			if err != nil || second == h.PID {
+				t.Fatalf("the test needs another daemon: %q, met %d", data, h.PID)
+			}
+			if err := syscall.Kill(second, 0); err == nil {
+				_ = syscall.Kill(second, syscall.SIGKILL)
+				t.Errorf("process %d is still there", second)
+			}
+		})
 	}
 }
 
@@ -316,6 +415,17 @@ func TestHomeIsOneHoweverItIsSpelt(t *testing.T) {
 			t.Errorf("ResolveHome(%q) = %q, %v; want %q", spelt, got, err, want)
 		}
 	}
+}
+
+// loopback is a listener such as a run has.
+func loopback(t *testing.T) *net.TCPListener {
+	t.Helper()
+	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln
 }
 
 // connect is api.Connect that must succeed.

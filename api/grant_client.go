@@ -62,15 +62,29 @@ func (c *Client) OpenRelayedGrant(ctx context.Context, listener *net.TCPListener
 }
 
 func (c *Client) openGrant(ctx context.Context, listener *net.TCPListener, req GrantRequest, relayed bool) (*GrantConn, GrantInfo, error) {
-	addr, ok := listener.Addr().(*net.TCPAddr)
-	if !ok || !addr.IP.Equal(net.IPv4(127, 0, 0, 1)) {
-		return nil, GrantInfo{}, authsome.E(authsome.Internal, "open a grant: the proxy must listen on 127.0.0.1")
+	if err := checkListener(listener); err != nil {
+		return nil, GrantInfo{}, err
 	}
-	req.ProxyPort, req.Relay = addr.Port, relayed
-	conn, err := c.upgrade(ctx, PathGrants, GrantProtocol)
+	conn, _, err := c.upgrade(ctx, PathGrants, GrantProtocol, nil)
 	if err != nil {
 		return nil, GrantInfo{}, err
 	}
+	return c.askGrant(ctx, conn, listener, req, relayed)
+}
+
+// checkListener refuses a proxy that others could reach.
+func checkListener(listener *net.TCPListener) error {
+	addr, ok := listener.Addr().(*net.TCPAddr)
+	if !ok || !addr.IP.Equal(net.IPv4(127, 0, 0, 1)) {
+		return authsome.E(authsome.Internal, "open a grant: the proxy must listen on 127.0.0.1")
+	}
+	return nil
+}
+
+// askGrant goes on after the upgrade. The connection is the GrantConn's, or
+// closed.
+func (c *Client) askGrant(ctx context.Context, conn *net.UnixConn, listener *net.TCPListener, req GrantRequest, relayed bool) (*GrantConn, GrantInfo, error) {
+	req.ProxyPort, req.Relay = listener.Addr().(*net.TCPAddr).Port, relayed
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	info, err := exchange(conn, listener, req)
 	if !stop() && err == nil {
@@ -172,7 +186,7 @@ func (r *relay) accept(ctx context.Context) {
 // carry copies both ways until both sides have said all, or the relay stops.
 func (r *relay) carry(ctx context.Context, child *net.TCPConn) {
 	defer func() { _ = child.Close() }()
-	daemon, err := r.client.upgrade(ctx, r.path, StreamProtocol)
+	daemon, _, err := r.client.upgrade(ctx, r.path, StreamProtocol, nil)
 	if err != nil {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +35,8 @@ type granter struct {
 	ended   chan struct{}         // one for each grant that is over
 	refuse  *api.Failure
 }
+
+func init() { granting = func() http.Handler { return newGranter(nil) } }
 
 func newGranter(t *testing.T) *granter {
 	return &granter{
@@ -124,16 +128,6 @@ func (g *granter) die() {
 	}
 }
 
-func localListener(t *testing.T) *net.TCPListener {
-	t.Helper()
-	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	return ln
-}
-
 // echo says something to the proxy and expects it back.
 func echo(t *testing.T, ln net.Listener, what string) {
 	t.Helper()
@@ -173,7 +167,7 @@ func TestGrant(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGranter(t)
 			c := &api.Client{Home: serve(t, g)}
-			ln := localListener(t)
+			ln := loopback(t)
 			env := map[string]string{}
 			for i := range 3000 { // a line longer than one read
 				env[fmt.Sprintf("VARIABLE_%d", i)] = strings.Repeat("0", 64)
@@ -210,7 +204,7 @@ func TestGrantIsRenewedWithTheSameSocket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGranter(t)
 			c := &api.Client{Home: serve(t, g)}
-			ln := localListener(t)
+			ln := loopback(t)
 			first, _, err := open(c, context.Background(), ln, api.GrantRequest{Program: "x"})
 			if err != nil {
 				t.Fatal(err)
@@ -240,13 +234,136 @@ func TestGrantIsRenewedWithTheSameSocket(t *testing.T) {
 	}
 }
 
+// A run's first grant takes one connection where the daemon is right, and else
+// all that Connect does.
+func TestConnectGrant(t *testing.T) {
+	prepared := func(t *testing.T, ln *net.TCPListener) func() (*net.TCPListener, api.GrantRequest, error) {
+		calls := 0
+		return func() (*net.TCPListener, api.GrantRequest, error) {
+			if calls++; calls > 1 {
+				t.Error("prepare was called again")
+			}
+			return ln, api.GrantRequest{Program: "x"}, nil
+		}
+	}
+	works := func(t *testing.T, o api.Options) {
+		t.Helper()
+		ln := loopback(t)
+		c, gc, info, err := api.ConnectGrant(context.Background(), o, prepared(t, ln))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if info.ID != "run_1" {
+			t.Errorf("info is %+v", info)
+		}
+		echo(t, ln, "hello")
+		_ = gc.Close()
+	}
+	t.Run("right at once", func(t *testing.T) {
+		home := serve(t, newGranter(t)) // answers no question of who it is
+		works(t, options(home, authsome.Version))
+	})
+	t.Run("another version", func(t *testing.T) {
+		home := newHome(t)
+		g := newGranter(t)
+		// It would grant, but is not asked to.
+		gone := serveUntilStopped(t, home, authsome.Version, g)
+		c, gc, _, err := api.ConnectGrant(context.Background(), options(home, "v9"), prepared(t, loopback(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		defer gc.Close()
+		if h := health(t, c); h.Version != "v9" {
+			t.Errorf("it was granted by %+v", h)
+		}
+		<-gone
+		if n := len(g.reqs); n != 0 {
+			t.Errorf("the old daemon was asked for %d grants", n)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		home := newHome(t)
+		works(t, options(home, "v1"))
+		if n := len(starts(t, home)); n != 1 {
+			t.Errorf("%d daemons were started", n)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		g := newGranter(t)
+		g.refuse = &api.Failure{Error: "ConnectionNotFound", Message: "github has no connection"}
+		c, _, _, err := api.ConnectGrant(context.Background(), options(serve(t, g), authsome.Version), prepared(t, loopback(t)))
+		if authsome.CodeOf(err) != authsome.ConnectionNotFound || c == nil {
+			t.Errorf("got %v, client %v", err, c)
+		}
+	})
+	t.Run("on its way out", func(t *testing.T) {
+		home := newHome(t)
+		g := newGranter(t)
+		g.refuse = api.FailureOf(authsome.E(authsome.DaemonUnavailable, "start a run: the daemon is stopping"))
+		gone := serveUntilStopped(t, home, "old", g) // as it is once it has refused
+		works(t, options(home, authsome.Version))
+		<-gone
+	})
+	t.Run("deaf", func(t *testing.T) {
+		home := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		_, _, _, err := api.ConnectGrant(context.Background(), options(home, "v1"), prepared(t, loopback(t)))
+		if authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "does not answer") || authsome.HintOf(err) != "authsome daemon restart" {
+			t.Errorf("got %v, hint %q", err, authsome.HintOf(err))
+		}
+	})
+	t.Run("nothing to listen on", func(t *testing.T) {
+		_, _, _, err := api.ConnectGrant(context.Background(), options(serve(t, newGranter(t)), authsome.Version), func() (*net.TCPListener, api.GrantRequest, error) {
+			return nil, api.GrantRequest{}, authsome.E(authsome.Internal, "no port is left")
+		})
+		if err == nil || err.Error() != "no port is left" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// serveUntilStopped is a daemon of a version in this process. The channel is
+// closed when it has been stopped.
+func serveUntilStopped(t *testing.T, home, version string, grants http.Handler) <-chan struct{} {
+	t.Helper()
+	if err := api.EnsureHome(home); err != nil {
+		t.Fatal(err)
+	}
+	lock := flock.New(filepath.Join(home, api.LockFile))
+	if ok, err := lock.TryLock(); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	ln, err := api.Listen(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	mux := http.NewServeMux()
+	srv := &http.Server{Handler: mux}
+	mux.Handle(api.PathGrants, grants)
+	mux.HandleFunc(api.PathHealth, func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(api.Health{Status: "ok", Version: version})
+	})
+	mux.HandleFunc(api.PathStop, func(w http.ResponseWriter, _ *http.Request) {
+		go func() {
+			_ = srv.Shutdown(context.Background())
+			_ = lock.Unlock()
+			close(gone)
+		}()
+	})
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return gone
+}
+
 func TestGrantRefused(t *testing.T) {
 	for name, open := range openers {
 		t.Run(name, func(t *testing.T) {
 			g := newGranter(t)
 			g.refuse = &api.Failure{Error: "ConnectionNotFound", Message: "github has no connection", Hint: "authsome login github"}
 			c := &api.Client{Home: serve(t, g)}
-			_, _, err := open(c, context.Background(), localListener(t), api.GrantRequest{})
+			_, _, err := open(c, context.Background(), loopback(t), api.GrantRequest{})
 			if authsome.CodeOf(err) != authsome.ConnectionNotFound || authsome.HintOf(err) != "authsome login github" {
 				t.Errorf("got %v", err)
 			}
@@ -259,7 +376,7 @@ func TestGrantBeforeTheUpgrade(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_ = json.NewEncoder(w).Encode(api.Failure{Error: "OperationNotAllowed", Message: "not inside a run"})
 	}))}
-	_, _, err := c.OpenGrant(context.Background(), localListener(t), api.GrantRequest{})
+	_, _, err := c.OpenGrant(context.Background(), loopback(t), api.GrantRequest{})
 	if authsome.CodeOf(err) != authsome.Forbidden {
 		t.Errorf("got %v", err)
 	}
@@ -267,7 +384,7 @@ func TestGrantBeforeTheUpgrade(t *testing.T) {
 	c = &api.Client{Home: serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
-	if _, _, err := c.OpenGrant(ctx, localListener(t), api.GrantRequest{}); authsome.CodeOf(err) != authsome.DaemonUnavailable {
+	if _, _, err := c.OpenGrant(ctx, loopback(t), api.GrantRequest{}); authsome.CodeOf(err) != authsome.DaemonUnavailable {
 		t.Errorf("a silent daemon: got %v", err)
 	}
 	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4zero})

@@ -9,11 +9,15 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
 	"github.com/gofrs/flock"
 	"go.uber.org/goleak"
@@ -99,6 +103,10 @@ func options(home, version string, daemonArgs ...string) api.Options {
 	}
 }
 
+// granting makes what the small daemon answers grants with; nil where the tests
+// know none.
+var granting func() http.Handler
+
 // smallDaemon is as much of a daemon as package api needs: it takes the home's
 // lock, notes that it started, and answers health and stop. Its second argument
 // makes it misbehave.
@@ -124,6 +132,13 @@ func smallDaemon(args []string) error {
 		return errors.New("failed")
 	case "dies":
 		os.Exit(3)
+	case "keyring":
+		time.Sleep(11 * time.Second) // a database in use, then a locked keyring
+		err := authsome.E(authsome.VaultFailed, "open the vault: its master key is in the keyring, which does not answer").WithHint("unlock the keyring")
+		api.ReportFailure(home, err)
+		return err
+	case "overtaken", "overtaken deaf":
+		return overtaken(home, version, how)
 	}
 	lock := flock.New(filepath.Join(home, api.LockFile))
 	if ok, err := lock.TryLock(); err != nil || !ok {
@@ -151,11 +166,36 @@ func smallDaemon(args []string) error {
 			close(stop)
 		}
 	})
+	if granting != nil {
+		mux.Handle(api.PathGrants, granting())
+	}
 	go func() { _ = http.Serve(ln, mux) }()
 	<-stop
 	_ = ln.Close()
 	time.Sleep(20 * time.Millisecond) // as if connections were being drained
 	return lock.Unlock()
+}
+
+// overtaken is a daemon that another process is faster than: it notes its id,
+// has the other one started, and then waits for the home.
+func overtaken(home, version, how string) error {
+	if how == "overtaken deaf" {
+		signal.Ignore(syscall.SIGTERM)
+	}
+	if err := os.WriteFile(filepath.Join(home, "second"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	first := exec.Command(exe, "small-daemon", version)
+	if err := first.Start(); err != nil {
+		return err
+	}
+	// Not waited for: the home is taken when it has started.
+	time.Sleep(time.Minute)
+	return errors.New("nobody has ended this process")
 }
 
 // starts reads which daemons were started in a home: the environment of each.

@@ -14,21 +14,26 @@ import (
 	"github.com/authsome/authsome"
 )
 
+// versionHeader tells in the answer to an upgrade which version answers.
+const versionHeader = "Authsome-Version"
+
 // upgrade opens a connection of its own and turns it into one of the given
-// protocol. A refusal comes back as the daemon's error. ctx bounds the
-// upgrade only.
-func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixConn, error) {
+// protocol. It also returns the daemon's version. A refusal comes back as the
+// daemon's error. ctx bounds the upgrade only. meanwhile, unless it is nil, is
+// called while the daemon thinks; its error is returned as it is.
+func (c *Client) upgrade(ctx context.Context, path, protocol string, meanwhile func() error) (*net.UnixConn, string, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, "", unavailable(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	fail := func(err error) (*net.UnixConn, error) {
+	fail := func(err error) (*net.UnixConn, string, error) {
 		stop()
 		_ = conn.Close()
-		return nil, unavailable(ctx, err)
+		return nil, "", unavailable(ctx, err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	// Nothing is done before the answer that could take long.
+	_ = conn.SetDeadline(time.Now().Add(healthTimeout))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+Host+path, nil)
 	if err != nil {
 		return fail(err)
@@ -37,6 +42,12 @@ func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixC
 	req.Header.Set("Upgrade", protocol)
 	if err := req.Write(conn); err != nil {
 		return fail(err)
+	}
+	if meanwhile != nil {
+		if err := meanwhile(); err != nil {
+			_, _, _ = fail(err)
+			return nil, "", err
+		}
 	}
 	br := bufio.NewReaderSize(conn, 1<<10)
 	resp, err := http.ReadResponse(br, req)
@@ -56,11 +67,11 @@ func (c *Client) upgrade(ctx context.Context, path, protocol string) (*net.UnixC
 		return fail(ctx.Err())
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return conn, nil
+	return conn, resp.Header.Get(versionHeader), nil
 }
 
 // Upgrade answers a request for one of the protocols of this package with 101
-// and gives its connection up. An error is for the caller to answer, unless it
+// and this program's version, and gives its connection up. An error is for the caller to answer, unless it
 // is http.ErrHijacked: then the connection is closed already.
 func Upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*net.UnixConn, error) {
 	if r.Header.Get("Upgrade") != protocol {
@@ -78,7 +89,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*net.Unix
 		return nil, authsome.E(authsome.Invalid, "take over a connection: %w: the other side did not wait for the answer", http.ErrHijacked)
 	}
 	_ = uc.SetDeadline(time.Now().Add(handshakeTimeout))
-	_, err = io.WriteString(uc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
+	_, err = io.WriteString(uc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n"+versionHeader+": "+authsome.Version+"\r\n\r\n")
 	if err != nil {
 		_ = uc.Close()
 		return nil, authsome.E(authsome.Internal, "take over a connection: %w: %v", http.ErrHijacked, err)

@@ -136,8 +136,13 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 		return err
 	}
 	defer g.close()
-	roots := <-gathered
 	ca := []byte(g.info.CA)
+	proxy := launch.Proxy{Port: g.info.Port, Token: g.info.Token}
+	checked := make(chan error, 1)
+	if !o.explain {
+		go func() { checked <- launch.Check(ctx, proxy, ca) }()
+	}
+	roots := <-gathered
 	trust, err := roots.Write(trustDir, ca)
 	if err != nil {
 		return err
@@ -150,7 +155,6 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 			Environ: a.Environ, OS: runtime.GOOS, Path: path, Connected: slices.Sorted(maps.Keys(g.info.Providers)),
 		})
 	}
-	proxy := launch.Proxy{Port: g.info.Port, Token: g.info.Token}
 	env, changes := launch.Environment(launch.Settings{
 		Environ: a.Environ, OS: runtime.GOOS, Proxy: proxy, Trust: trust,
 		Placeholders: g.info.Placeholders, Leaked: g.info.Leaked, Hosts: g.info.Hosts, Plan: plan,
@@ -161,7 +165,10 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 	if o.explain {
 		return a.explain(argv, path, plan, changes, g)
 	}
-	if err := launch.Check(ctx, proxy, trust, ca); err != nil {
+	if err := trust.Check(ca); err != nil {
+		return err
+	}
+	if err := <-checked; err != nil {
 		if g.outer {
 			return sandboxed(err)
 		}
@@ -213,30 +220,27 @@ type heldGrant struct {
 // grant asks the daemon for a grant. Inside a run it is the outer one's: the
 // daemon gives no second, and what was connected meanwhile is in its answer.
 func (a *app) grant(ctx context.Context, command, mode string, choices map[string]string) (*heldGrant, error) {
-	client, err := a.client(ctx)
-	if err != nil {
-		return nil, err
-	}
 	home, err := a.home()
 	if err != nil {
 		return nil, err
 	}
 	g := &heldGrant{home: home}
 	if a.insideRun() {
-		err := g.join(ctx, client, mode, choices)
+		client, err := a.client(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = g.join(ctx, client, mode, choices)
 		// A variable may have outlived its run.
 		if err == nil || authsome.CodeOf(err) != authsome.Invalid {
 			return g, err
 		}
 	}
-	if g.listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
-		return nil, authsome.E(authsome.Internal, "listen on 127.0.0.1 for the child: %w", err)
-	}
-	g.request = api.GrantRequest{Program: filepath.Base(command), Mode: mode, Connections: choices}
-	g.request.Salt, g.request.Env = hashes(a.Environ)
-	if g.conn, g.info, err = client.OpenGrant(ctx, g.listener, g.request); err != nil {
-		_ = g.listener.Close()
-		if authsome.CodeOf(err) == authsome.Forbidden {
+	if client, err := a.openGrant(ctx, g, command, mode, choices); err != nil {
+		if g.listener != nil {
+			_ = g.listener.Close()
+		}
+		if client != nil && authsome.CodeOf(err) == authsome.Forbidden {
 			// Inside a run after all, which its variables no longer say.
 			if jerr := g.join(ctx, client, mode, choices); jerr == nil || authsome.CodeOf(jerr) == authsome.Usage {
 				return g, jerr
@@ -246,6 +250,34 @@ func (a *app) grant(ctx context.Context, command, mode string, choices map[strin
 	}
 	g.info.Port = g.listener.Addr().(*net.TCPAddr).Port
 	return g, nil
+}
+
+// openGrant asks for a grant of this run's own, and returns the daemon that was
+// asked. Where none is known yet, it is looked for, or started.
+func (a *app) openGrant(ctx context.Context, g *heldGrant, command, mode string, choices map[string]string) (*api.Client, error) {
+	prepare := func() (*net.TCPListener, api.GrantRequest, error) {
+		// Without the multipath kind, which takes longer and is for other machines.
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, g.request, authsome.E(authsome.Internal, "listen on 127.0.0.1 for the child: %w", err)
+		}
+		g.listener = ln.(*net.TCPListener)
+		g.request = api.GrantRequest{Program: filepath.Base(command), Mode: mode, Connections: choices}
+		g.request.Salt, g.request.Env = hashes(a.Environ)
+		return g.listener, g.request, nil
+	}
+	if a.api != nil {
+		_, _, err := prepare()
+		if err == nil {
+			g.conn, g.info, err = a.api.OpenGrant(ctx, g.listener, g.request)
+		}
+		return a.api, err
+	}
+	var err error
+	a.api, g.conn, g.info, err = api.ConnectGrant(ctx, api.Options{Home: g.home, Environ: a.Environ}, prepare)
+	return a.api, err
 }
 
 // joinWithin is how long a run inside a run waits for the outer one, which may

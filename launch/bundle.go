@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -58,6 +60,11 @@ type Roots struct {
 	bundle pemSet // what replaces a client's own roots
 	extra  pemSet // what is read beside them
 	wgetrc []byte
+
+	// sum is of the first summed bytes of the bundle: all that are known before
+	// there is a grant.
+	sum    hash.Hash
+	summed int
 }
 
 // GatherRoots reads the roots. It needs no grant, so it can run while one is
@@ -115,6 +122,8 @@ func GatherRoots(environ []string, goos string) *Roots {
 		r.warn("no roots were found on this system: set SSL_CERT_FILE to a file of certificates, or the child will trust nothing but routed hosts")
 	}
 	r.readWgetrc(env)
+	r.sum, r.summed = sha256.New(), r.bundle.text.size()
+	_ = r.bundle.text.writeTo(r.sum, 0)
 	return r
 }
 
@@ -144,9 +153,53 @@ func (r *Roots) addSystem() {
 
 // pemSet is a set of certificates as PEM text, each once.
 type pemSet struct {
-	text  bytes.Buffer
+	text  text
 	count int
-	seen  map[string]bool // DER
+	seen  map[uint64][]byte // DER's hash → its Base64, which is in memory anyway
+	der   []byte            // of the last one, and room for the next
+}
+
+// seed is for the hashes of pemSet.
+var seed = maphash.MakeSeed()
+
+// text is a file's content in parts. They lie in what was read where that can
+// be: most systems keep their roots as they are written here, so that nothing
+// is copied.
+type text [][]byte
+
+// add appends b, which nobody changes any more.
+func (t *text) add(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if n := len(*t); n > 0 {
+		last := (*t)[n-1]
+		if size := len(last) + len(b); size <= cap(last) && &last[:size][len(last)] == &b[0] {
+			(*t)[n-1] = last[:size] // b lies right behind it
+			return
+		}
+	}
+	*t = append(*t, b)
+}
+
+// size is in bytes.
+func (t text) size() (n int) {
+	for _, part := range t {
+		n += len(part)
+	}
+	return n
+}
+
+// writeTo writes it, without its first skip bytes. A hash takes all.
+func (t text) writeTo(w io.Writer, skip int) error {
+	for _, part := range t {
+		n := min(skip, len(part))
+		skip -= n
+		if _, err := w.Write(part[n:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addPath adds the certificates of a file, or of the files of a directory, and
@@ -177,7 +230,7 @@ func (s *pemSet) addDir(dir string) (int, error) {
 	}
 	total := 0
 	for _, e := range entries[:min(len(entries), maxRootFiles)] {
-		if data, err := readRegular(filepath.Join(dir, e.Name()), maxRoots); err == nil && s.text.Len() < maxRoots {
+		if data, err := readRegular(filepath.Join(dir, e.Name()), maxRoots); err == nil && s.text.size() < maxRoots {
 			n, _ := s.addPEM(data)
 			total += n
 		}
@@ -193,73 +246,105 @@ var (
 	pemEnd   = []byte("-----END CERTIFICATE-----")
 )
 
-// addPEM adds the certificates of PEM text and returns how many there are, and
-// how many cannot be read. Only CERTIFICATE blocks are taken, so that no key
-// that lies beside them is copied. Each is written anew from its DER: a block
-// that is not what it seems, which makes OpenSSL refuse the whole file, does
-// not get in.
+// addPEM adds the certificates of PEM text, which nobody changes any more, and
+// returns how many there are, and how many cannot be read. Only CERTIFICATE
+// blocks are taken, so that no key that lies beside them is copied. Each is
+// decoded: a block that is not what it seems, which makes OpenSSL refuse the
+// whole file, does not get in.
 //
 // encoding/pem would take three times as long, and this is on the way of every
 // start.
 func (s *pemSet) addPEM(data []byte) (n, broken int) {
-	s.text.Grow(len(data))
-	var der []byte
 	for {
 		i := bytes.Index(data, pemBegin)
 		if i < 0 {
 			return n, broken
 		}
-		data = data[i+len(pemBegin):]
-		j := bytes.Index(data, pemEnd)
+		data = data[i:]
+		lines := data[len(pemBegin):]
+		j := bytes.Index(lines, pemEnd)
 		if j < 0 {
 			return n, broken + 1
 		}
-		if k := bytes.Index(data[:j], pemBegin); k >= 0 {
+		lines = lines[:j]
+		if k := bytes.Index(lines, pemBegin); k >= 0 {
 			broken++ // one that does not end before the next begins
-			data = data[k:]
+			data = data[len(pemBegin)+k:]
 			continue
 		}
-		block := data[:j]
-		data = data[j+len(pemEnd):]
-		body := block
-		if hasByte(block, ' ', '\t') {
-			body = bytes.Join(bytes.Fields(block), nil)
+		block := data[:len(pemBegin)+j+len(pemEnd)]
+		data = data[len(block):]
+		if len(data) > 0 && data[0] == '\n' {
+			block, data = block[:len(block)+1], data[1:]
 		}
-		der = slices.Grow(der[:0], base64.StdEncoding.DecodedLen(len(body)))
-		size, err := base64.StdEncoding.Strict().Decode(der[:cap(der)], body) // passes over line ends
-		if err != nil || !isSequence(der[:size]) {
+		body := lines
+		if hasByte(lines, ' ', '\t') {
+			body = bytes.Join(bytes.Fields(lines), nil)
+		}
+		if s.der = decode(s.der, body); s.der == nil {
 			broken++
 			continue
 		}
 		n++
-		s.add(der[:size], block)
+		if s.isNew(s.der, body) {
+			s.write(s.der, lines, block)
+		}
 	}
 }
 
-// add writes one certificate. block is what stood between its lines, or nil; it
-// is copied where it is in the usual form, which is faster than making it.
-func (s *pemSet) add(der, block []byte) {
+// decode writes over dst the DER of a certificate, given as Base64 in lines; it
+// is nil when it is none.
+func decode(dst, body []byte) []byte {
+	if n := base64.StdEncoding.DecodedLen(len(body)); cap(dst) < n {
+		dst = make([]byte, 2*n)
+	}
+	n, err := base64.StdEncoding.Strict().Decode(dst[:cap(dst)], body) // passes over line ends
+	if err != nil || !isSequence(dst[:n]) {
+		return nil
+	}
+	return dst[:n]
+}
+
+// isNew remembers a certificate, and reports whether there was none like it.
+func (s *pemSet) isNew(der, body []byte) bool {
 	if s.seen == nil {
-		s.seen = make(map[string]bool, 256)
+		s.seen = make(map[uint64][]byte, 256)
 	}
-	if s.seen[string(der)] {
-		return
-	}
-	s.seen[string(der)] = true
-	s.count++
-	if !usualLines(block) {
-		body := base64.StdEncoding.AppendEncode(nil, der)
-		block = []byte{'\n'}
-		for len(body) > 0 {
-			n := min(64, len(body))
-			block = append(append(block, body[:n]...), '\n')
-			body = body[n:]
+	for sum := maphash.Bytes(seed, der); ; sum++ {
+		was, taken := s.seen[sum]
+		switch {
+		case !taken:
+			s.seen[sum] = body
+			return true
+		case bytes.Equal(decode(nil, was), der):
+			return false
 		}
 	}
-	s.text.Write(pemBegin)
-	s.text.Write(block)
-	s.text.Write(pemEnd)
-	s.text.WriteByte('\n')
+}
+
+// write adds one certificate to the text: its block as it is where it has the
+// usual form, which is faster than making it.
+func (s *pemSet) write(der, lines, block []byte) {
+	s.count++
+	if usualLines(lines) {
+		s.text.add(block)
+		if block[len(block)-1] != '\n' {
+			s.text.add([]byte{'\n'})
+		}
+		return
+	}
+	var b bytes.Buffer
+	b.Write(pemBegin)
+	b.WriteByte('\n')
+	for body := base64.StdEncoding.AppendEncode(nil, der); len(body) > 0; {
+		n := min(64, len(body))
+		b.Write(body[:n])
+		b.WriteByte('\n')
+		body = body[n:]
+	}
+	b.Write(pemEnd)
+	b.WriteByte('\n')
+	s.text.add(b.Bytes())
 }
 
 // usualLines reports whether Base64 stands in lines of 64 characters, each with
@@ -418,24 +503,22 @@ func TrustDir() (string, error) {
 }
 
 // Write makes the bundle of these roots and ca, the proxy's own root in PEM,
-// under base, or takes the one that is there and is right.
+// under base, or takes the one that is there and is right. It is called once.
 func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 	if n, broken := r.bundle.addPEM(ca); n == 0 || broken > 0 {
 		return nil, authsome.E(authsome.Internal, "write the child's certificates: the daemon gave no root certificate").
 			WithHint("authsome doctor")
 	}
 	r.extra.addPEM(ca)
-	h := sha256.New()
-	for _, part := range [][]byte{r.bundle.text.Bytes(), r.extra.text.Bytes(), r.wgetrc} {
-		fmt.Fprintf(h, "%d\n", len(part))
-		h.Write(part)
-	}
-	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(h.Sum(nil))[:16])}
+	_ = r.bundle.text.writeTo(r.sum, r.summed)
+	_ = r.extra.text.writeTo(r.sum, 0)
+	fmt.Fprintf(r.sum, "%s%d %d", r.wgetrc, r.bundle.text.size(), r.extra.text.size())
+	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(r.sum.Sum(nil))[:16])}
 	files := []trustFile{
-		{bundleFile, r.bundle.text.Bytes()},
-		{caFile, r.extra.text.Bytes()},
-		{wgetrcFile, slices.Concat(r.wgetrc, []byte("ca_certificate="+t.Bundle()+"\n"))},
-		{filepath.Join(phpDir, phpFile), fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", t.Bundle(), t.Bundle())},
+		{bundleFile, r.bundle.text},
+		{caFile, r.extra.text},
+		{wgetrcFile, text{r.wgetrc, []byte("ca_certificate=" + t.Bundle() + "\n")}},
+		{filepath.Join(phpDir, phpFile), text{fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", t.Bundle(), t.Bundle())}},
 	}
 	for attempt := 0; ; attempt++ {
 		err := t.use(base, files)
@@ -455,7 +538,7 @@ var errSwept = errors.New("it is being removed")
 
 type trustFile struct {
 	name string
-	data []byte
+	data text
 }
 
 // use checks the files of a bundle, writes what is missing or different, and
@@ -520,9 +603,10 @@ func privateDir(dir string) (made bool, err error) {
 
 // same reports whether a file is a regular one, for the user alone, with
 // exactly this content.
-func same(path string, data []byte) bool {
+func same(path string, data text) bool {
+	size := data.size()
 	fi, err := os.Lstat(path)
-	if err != nil || !fi.Mode().IsRegular() || !privateFile(fi) || fi.Size() != int64(len(data)) {
+	if err != nil || !fi.Mode().IsRegular() || !privateFile(fi) || fi.Size() != int64(size) {
 		return false
 	}
 	f, err := os.Open(path)
@@ -532,21 +616,22 @@ func same(path string, data []byte) bool {
 	defer func() { _ = f.Close() }()
 	// In pieces: memory that is touched for the first time costs more than the
 	// comparison.
-	piece := make([]byte, min(len(data)+1, 32<<10))
-	for {
-		n, err := f.Read(piece)
-		if n > len(data) || !bytes.Equal(piece[:n], data[:n]) {
-			return false
-		}
-		data = data[n:]
-		if err != nil {
-			return errors.Is(err, io.EOF) && len(data) == 0
+	piece := make([]byte, min(size+1, 32<<10))
+	for _, part := range data {
+		for len(part) > 0 {
+			n, err := f.Read(piece[:min(len(piece), len(part))])
+			if err != nil || !bytes.Equal(piece[:n], part[:n]) {
+				return false
+			}
+			part = part[n:]
 		}
 	}
+	n, err := f.Read(piece[:1])
+	return n == 0 && errors.Is(err, io.EOF)
 }
 
 // replaceFile puts a file in place whole, whoever reads the old one.
-func replaceFile(path string, data []byte) (err error) {
+func replaceFile(path string, data text) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
 	if err != nil {
 		return err
@@ -556,7 +641,7 @@ func replaceFile(path string, data []byte) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(data)
+	err = data.writeTo(f, 0)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

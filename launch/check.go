@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -21,20 +22,17 @@ import (
 const checkTimeout = 5 * time.Second
 
 // Check makes one request through the grant to the proxy itself, the way the
-// child will: CONNECT with the token, then TLS checked against the authority
-// that stands in the child's bundle. nil means that the child can work.
-//
-// Of the bundle only our root is loaded, after it was found there: parsing the
-// other hundred and fifty would take longer than all the rest.
-func Check(ctx context.Context, proxy Proxy, trust *Trust, ca []byte) error {
-	pool, err := trustedRoot(trust, ca)
-	if err != nil {
-		return err
-	}
+// child will: CONNECT with the token, then TLS checked against ca, the proxy's
+// root certificate in PEM. Together with Trust.Check, which finds that root in
+// the bundle that the child reads, nil means that the child can work. Neither
+// needs the other's result, so both can be under way at once.
+func Check(ctx context.Context, proxy Proxy, ca []byte) error {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", proxy.address())
+	conn, err := d.DialTCP(ctx, "tcp4", netip.AddrPort{}, proxy.address())
 	if err != nil {
 		return authsome.E(authsome.DaemonUnavailable, "check the way out: the proxy on %s cannot be reached: %w", proxy.address(), cause(err)).
 			WithHint("authsome doctor")
@@ -93,22 +91,23 @@ func Check(ctx context.Context, proxy Proxy, trust *Trust, ca []byte) error {
 	return nil
 }
 
-// trustedRoot is our root as the child's bundle on disk has it: at its end,
-// unless the person's own roots held it already.
-func trustedRoot(trust *Trust, ca []byte) (*x509.CertPool, error) {
+// Check makes sure that the bundle on disk holds ca, the proxy's root
+// certificate in PEM: at its end, unless the person's own roots held it
+// already. All else in it was compared when it was made or taken, by Write.
+// Parsing the other hundred and fifty would take longer than all the rest.
+func (t *Trust) Check(ca []byte) error {
 	var root pemSet
 	root.addPEM(ca)
-	text := root.text.Bytes()
-	if len(text) == 0 || !endsIn(trust.Bundle(), text) {
-		data, err := os.ReadFile(trust.Bundle())
-		if err != nil || len(text) == 0 || !bytes.Contains(data, text) {
-			return nil, authsome.E(authsome.NotReady, "check the way out: %s lacks this installation's root certificate", trust.Bundle()).
-				WithHint("authsome doctor")
-		}
+	want := bytes.Join(root.text, nil)
+	if len(want) > 0 && endsIn(t.Bundle(), want) {
+		return nil
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(text)
-	return pool, nil
+	data, err := os.ReadFile(t.Bundle())
+	if err != nil || len(want) == 0 || !bytes.Contains(data, want) {
+		return authsome.E(authsome.NotReady, "check the way out: %s lacks this installation's root certificate", t.Bundle()).
+			WithHint("authsome doctor")
+	}
+	return nil
 }
 
 // endsIn reports whether a file ends in text.

@@ -2,11 +2,13 @@ package launch
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -93,11 +95,10 @@ func TestCheck(t *testing.T) {
 		{"no answer inside", answers{connect: yes, cert: &right}, authsome.DaemonUnavailable, "does not answer"},
 		{"an error inside", answers{connect: yes, cert: &right, answer: "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"}, authsome.NotReady, "502 Bad Gateway"},
 	}
-	trust := write(t, GatherRoots(nil, runtime.GOOS), t.TempDir(), ca)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.server.seen = make(chan string, 1)
-			err := Check(context.Background(), tt.server.serve(t), trust, ca)
+			err := Check(context.Background(), tt.server.serve(t), ca)
 			if authsome.CodeOf(err) != tt.code {
 				t.Fatalf("got %v (%s)", err, authsome.CodeOf(err))
 			}
@@ -120,7 +121,6 @@ func TestCheck(t *testing.T) {
 
 func TestCheckOfADeadProxy(t *testing.T) {
 	_, ca := newCA(t)
-	trust := write(t, GatherRoots(nil, runtime.GOOS), t.TempDir(), ca)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,27 +129,49 @@ func TestCheckOfADeadProxy(t *testing.T) {
 	// One that listens and never accepts: the backlog takes the connection.
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := Check(ctx, proxy, trust, ca); authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "no answer in 5s") {
+	if err := Check(ctx, proxy, ca); authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "no answer in 5s") {
 		t.Errorf("silent: %v", err)
 	}
 	_ = ln.Close()
-	if err := Check(context.Background(), proxy, trust, ca); authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "refused") {
+	if err := Check(context.Background(), proxy, ca); authsome.CodeOf(err) != authsome.DaemonUnavailable || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("gone: %v", err)
 	}
 }
 
 // The bundle that is checked is the one on disk.
-func TestCheckLooksIntoTheBundle(t *testing.T) {
+func TestTrustCheckLooksIntoTheBundle(t *testing.T) {
 	_, ca := newCA(t)
 	_, another := newCA(t)
-	trust := write(t, GatherRoots(nil, runtime.GOOS), t.TempDir(), another)
-	err := Check(context.Background(), Proxy{Port: 1}, trust, ca)
-	if authsome.CodeOf(err) != authsome.NotReady || !strings.Contains(err.Error(), "lacks this installation's root") {
-		t.Errorf("got %v", err)
+	roots := "SSL_CERT_FILE=" + file(t, "roots", another)
+	for name, spoil := range map[string]func(path string, data []byte) error{
+		"missing":       func(path string, _ []byte) error { return os.Remove(path) },
+		"empty":         func(path string, _ []byte) error { return os.WriteFile(path, nil, 0o600) },
+		"truncated":     func(path string, data []byte) error { return os.WriteFile(path, data[:len(data)-1], 0o600) },
+		"without ours":  func(path string, data []byte) error { return os.WriteFile(path, bytes.TrimSuffix(data, ca), 0o600) },
+		"another's":     func(path string, _ []byte) error { return os.WriteFile(path, another, 0o600) },
+		"a byte is off": func(path string, data []byte) error { data[len(data)-60] ^= 1; return os.WriteFile(path, data, 0o600) },
+	} {
+		trust := write(t, GatherRoots([]string{roots}, runtime.GOOS), t.TempDir(), ca)
+		if err := trust.Check(ca); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(trust.Bundle())
+		if err != nil || !bytes.HasSuffix(data, ca) {
+			t.Fatalf("%v; the bundle is %q", err, data)
+		}
+		if err := spoil(trust.Bundle(), data); err != nil {
+			t.Fatal(err)
+		}
+		if err := trust.Check(ca); authsome.CodeOf(err) != authsome.NotReady || !strings.Contains(err.Error(), "lacks this installation's root") {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 	// Where the person's own file has it already, it does not stand at the end.
-	trust = write(t, GatherRoots([]string{"SSL_CERT_FILE=" + file(t, "both", ca, another)}, runtime.GOOS), t.TempDir(), ca)
-	if _, err := trustedRoot(trust, ca); err != nil {
+	trust := write(t, GatherRoots([]string{"SSL_CERT_FILE=" + file(t, "both", ca, another)}, runtime.GOOS), t.TempDir(), ca)
+	if err := trust.Check(ca); err != nil {
 		t.Error(err)
+	}
+	if err := trust.Check(nil); authsome.CodeOf(err) != authsome.NotReady {
+		t.Errorf("without a root to look for: %v", err)
 	}
 }

@@ -18,8 +18,8 @@
 package launch
 
 import (
+	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 )
 
@@ -37,14 +37,16 @@ const proxyUser = "authsome"
 // URL is the value of the proxy variables. It holds the token: it is for the
 // child's environment and for nothing else.
 func (p Proxy) URL() string {
-	u := url.URL{Scheme: "http", User: url.UserPassword(proxyUser, p.Token), Host: p.address()}
+	u := url.URL{Scheme: "http", User: url.UserPassword(proxyUser, p.Token), Host: p.address().String()}
 	return u.String()
 }
 
 // String is the URL for people, without the token.
-func (p Proxy) String() string { return "http://" + proxyUser + ":•••@" + p.address() }
+func (p Proxy) String() string { return "http://" + proxyUser + ":•••@" + p.address().String() }
 
-func (p Proxy) address() string { return "127.0.0.1:" + strconv.Itoa(p.Port) }
+func (p Proxy) address() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(p.Port))
+}
 
 // variables is an environment in which every name occurs once. Names keep the
 // place at which they were first set.

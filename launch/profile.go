@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tailscale/hujson"
 )
@@ -308,7 +309,9 @@ func (m fileMatch) holds(env *variables) bool {
 
 // versionInPath is how package managers name directories: Cellar/codex/0.169.0,
 // releases/0.169.0-x86_64-unknown-linux-musl.
-var versionInPath = regexp.MustCompile(`^v?(\d+\.\d+\.\d+)(-.*)?$`)
+var versionInPath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^v?(\d+\.\d+\.\d+)(-.*)?$`)
+})
 
 // versionOf sees an agent's version without starting it, which would take as
 // long as all else: in the package.json above a script, or in the path. It
@@ -324,7 +327,7 @@ func (p *profile) versionOf(file string) string {
 		if data, err := os.ReadFile(filepath.Join(dir, "package.json")); err == nil && json.Unmarshal(data, &pkg) == nil && slices.Contains(p.Packages, pkg.Name) {
 			return pkg.Version
 		}
-		if m := versionInPath.FindStringSubmatch(filepath.Base(dir)); m != nil {
+		if m := versionInPath().FindStringSubmatch(filepath.Base(dir)); m != nil {
 			return m[1]
 		}
 		dir = filepath.Dir(dir)
@@ -335,7 +338,7 @@ func (p *profile) versionOf(file string) string {
 // older reports whether version a comes before b. What is no version counts as
 // newer than all.
 func older(a, b string) bool {
-	m, n := versionInPath.FindStringSubmatch(a), versionInPath.FindStringSubmatch(b)
+	m, n := versionInPath().FindStringSubmatch(a), versionInPath().FindStringSubmatch(b)
 	if m == nil || n == nil {
 		return false
 	}

@@ -308,7 +308,7 @@ func TestProfilesAreSound(t *testing.T) {
 		}
 		for i, r := range p.Rules {
 			for _, v := range []string{r.Since, r.Before} {
-				if v != "" && versionInPath.FindString(v) == "" {
+				if v != "" && versionInPath().FindString(v) == "" {
 					t.Errorf("%s: rule %d: %q is no version", p.Name, i, v)
 				}
 			}

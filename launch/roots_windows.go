@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"encoding/base64"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -32,8 +33,8 @@ func addSystemStore(set *pemSet) error {
 			return nil // CRYPT_E_NOT_FOUND at the end
 		}
 		der := unsafe.Slice(cert.EncodedCert, cert.Length)
-		if isSequence(der) {
-			set.add(der, nil)
+		if isSequence(der) && set.isNew(der, base64.StdEncoding.AppendEncode(nil, der)) {
+			set.write(der, nil, nil)
 		}
 	}
 }

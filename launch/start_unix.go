@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,36 +34,30 @@ var (
 const settle = 20 * time.Millisecond
 
 func run(c Command) (int, error) {
+	adoptOrphans()
+	// One that nohup, or a shell for its background job, had ignored stays so,
+	// here and in the child.
+	passed := slices.DeleteFunc(slices.Concat(terminalSignals, sentSignals), signal.Ignored)
+	signals := make(chan os.Signal, 32)
+	if len(passed) > 0 { // Notify takes none for all
+		signal.Notify(signals, passed...)
+		defer signal.Stop(signals)
+	}
+	p := &child{over: make(chan struct{}), tty: openTerminal()}
+
 	// The kernel sends a parent-death signal when the thread that started the
 	// child ends, so this thread must not; it waits here anyway.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	adoptOrphans()
-
-	signals := make(chan os.Signal, 32)
-	for _, sig := range append(terminalSignals, sentSignals...) {
-		// One that nohup, or a shell for its background job, had ignored stays so,
-		// here and in the child.
-		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
-		}
-	}
-	defer signal.Stop(signals)
-
-	pid, err := fork(c)
-	if err != nil {
+	var err error
+	if p.pid, err = fork(c); err != nil {
+		runtime.UnlockOSThread()
+		p.end()
 		return 0, startError(c, err)
 	}
-	p := &child{pid: pid, over: make(chan struct{}), tty: openTerminal()}
-	defer p.tty.close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.forward(signals)
-	}()
+	go p.forward(signals)
 	code := p.wait()
-	close(p.over)
-	<-done
+	runtime.UnlockOSThread()
+	p.end()
 	return code, nil
 }
 
@@ -86,7 +82,32 @@ func fork(c Command) (int, error) {
 type child struct {
 	pid  int
 	over chan struct{}
-	tty  terminal
+
+	// mu is held while the process or the terminal is used beside wait.
+	mu  sync.Mutex
+	tty terminal // -1 after the end
+}
+
+// end is called when the process is no more, and its number may be another's.
+func (p *child) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.over)
+	p.tty.close()
+	p.tty = -1
+}
+
+// pass sends a signal on, unless the child is over or has it already.
+func (p *child) pass(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.over:
+	default:
+		if !slices.Contains(terminalSignals, os.Signal(sig)) || !p.tty.foreground() {
+			_ = syscall.Kill(p.pid, sig)
+		}
+	}
 }
 
 // wait returns the child's exit code. Orphans that this process has adopted are
@@ -138,9 +159,6 @@ func (p *child) forward(signals <-chan os.Signal) {
 		case <-p.over:
 			return
 		case sig := <-signals:
-			if isTerminalSignal(sig) && p.tty.foreground() {
-				continue
-			}
 			if sig == syscall.SIGTERM || sig == syscall.SIGHUP {
 				// One that was sent to the group (timeout, a service manager) has
 				// reached the child already, and most end by it. What asks to end
@@ -151,18 +169,9 @@ func (p *child) forward(signals <-chan os.Signal) {
 				case <-time.After(settle):
 				}
 			}
-			_ = syscall.Kill(p.pid, sig.(syscall.Signal))
+			p.pass(sig.(syscall.Signal))
 		}
 	}
-}
-
-func isTerminalSignal(sig os.Signal) bool {
-	for _, s := range terminalSignals {
-		if s == sig {
-			return true
-		}
-	}
-	return false
 }
 
 // terminal is the controlling terminal, or -1.

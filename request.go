@@ -54,8 +54,8 @@ type Resolution struct {
 	Generation int64
 	// Version counts the credential's replacements, refreshes included.
 	Version int64
-	// Renewable says that a 401 may mean no more than that the token is old: the
-	// proxy then asks again with Request.Rejected set.
+	// Renewable says that a 401 may mean no more than that the token is old, or
+	// that the login is over: the proxy then asks again with Request.Rejected set.
 	Renewable bool
 }
 

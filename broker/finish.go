@@ -99,7 +99,7 @@ func (b *Broker) tokenOutcome(ctx context.Context, v *login, token *flow.Token, 
 		out.cred.Fields[authsome.FieldRefreshToken] = token.Refresh
 	}
 	if !token.ExpiresAt.IsZero() {
-		rec.Lifetime = int64(token.ExpiresAt.Sub(b.Now()).Seconds())
+		rec.Lifetime = lifetime(token.ExpiresAt, b.Now())
 	}
 	if token.Scopes != nil {
 		out.scopes = token.Scopes

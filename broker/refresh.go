@@ -62,6 +62,12 @@ func (r *record) due(now time.Time) bool {
 	return !now.Add(ahead).Before(r.ExpiresAt)
 }
 
+// lifetime is how long a token that has just come lives, in seconds. A part of a
+// second counts as one: 0 would say that nothing is known.
+func lifetime(expires, now time.Time) int64 {
+	return int64((expires.Sub(now) + time.Second - 1) / time.Second)
+}
+
 // valid reports whether a token has not ended yet, as far as is known.
 func (r *record) valid(now time.Time) bool {
 	return r.ExpiresAt.IsZero() || now.Before(r.ExpiresAt)
@@ -219,7 +225,7 @@ func (b *Broker) askAnew(ctx context.Context, x *held, r *record) (authsome.Conn
 	}
 	next.TokenType, next.ExpiresAt, rec.Lifetime = token.Type, token.ExpiresAt, 0
 	if !token.ExpiresAt.IsZero() {
-		rec.Lifetime = int64(token.ExpiresAt.Sub(now).Seconds())
+		rec.Lifetime = lifetime(token.ExpiresAt, now)
 	}
 	conn := x.Connection
 	conn.Version++

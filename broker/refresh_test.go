@@ -161,6 +161,15 @@ func TestRefreshTroubleAndRefusal(t *testing.T) {
 	if c, _, _ := w.Connection(me, "acme", ""); c.Status != authsome.Broken {
 		t.Errorf("status %s", c.Status)
 	}
+	// The service may end that token before its time: its 401 becomes what helps.
+	res, err := w.Resolve(ctx, g, api())
+	if err != nil || !res.Renewable {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	again := api()
+	again.Rejected = res.Version
+	_, err = w.Resolve(ctx, g, again)
+	wantCode(t, err, authsome.TokenExpired)
 	w.now = w.now.Add(2 * time.Minute)
 	_, err = w.ask(g)
 	wantCode(t, err, authsome.TokenExpired)

@@ -126,7 +126,9 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 
 	res := &authsome.Resolution{
 		Provider: p.Name, Connection: x.Name, Private: r.Private, Generation: x.generation, Strip: slots,
-		Version: x.Version, Renewable: r.renewable(),
+		// The service's word on the last token of a login that is over is turned
+		// into what helps.
+		Version: x.Version, Renewable: r.renewable() || r.OAuth != nil && r.OAuth.Dead,
 	}
 	what := challenge{p.Name, x.Name, req.Host, req.Repository}
 	challenged := req.Challenged || placeholder || own.wasChallenged(what)

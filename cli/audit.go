@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,8 +30,12 @@ func newLogCmd(a *app) *cobra.Command {
 		Long: `Show the audit: logins, requests that got a credential or were denied, exports,
 changes; the newest last. It never holds a secret.
 
-With -f it goes on as events come; with --json as well, each is one document on
-a line. With --raw it shows this command's own log file instead.`,
+A request has one line, once it is over. One that is under way, or that the end
+of the daemon cut short, is shown as "started". --json has both events of every
+request, in the order in which they were recorded.
+
+With -f it goes on as events come, requests as they end; with --json as well,
+each event is one document on a line. With --raw it shows this command's own log file instead.`,
 		Example: `  authsome log -n 20
   authsome log -f
   authsome log --json | jq '.entries[] | select(.status == "denied")'`,
@@ -66,9 +71,17 @@ func (a *app) showLog(ctx context.Context, n int, follow bool) error {
 	if err != nil {
 		return err
 	}
-	page, err := lastEvents(ctx, c, n)
+	look := n
+	if !a.opt.json {
+		look = 2 * n // a request has two events at most, and one line
+	}
+	page, err := lastEvents(ctx, c, look)
 	if err != nil {
 		return err
+	}
+	if !a.opt.json {
+		page.Entries = oncePerRequest(page.Entries, follow)
+		page.Entries = page.Entries[max(len(page.Entries)-n, 0):]
 	}
 	if !follow {
 		path, err := a.logPath()
@@ -95,10 +108,32 @@ func (a *app) showLog(ctx context.Context, n int, follow bool) error {
 		case err != nil:
 			return err
 		}
+		if !a.opt.json {
+			page.Entries = oncePerRequest(page.Entries, true)
+		}
 		if err := a.printEvents(page.Entries); err != nil {
 			return err
 		}
 	}
+}
+
+// oncePerRequest makes of events what people read: of a request that is over
+// its end only, and all by time. They were recorded in another order: requests
+// are stored a little after everything else, the end of their run included.
+// With follow no request is shown before it is over, since it comes again then.
+func oncePerRequest(events []authsome.Event, follow bool) []authsome.Event {
+	type request struct{ run, id string }
+	over := map[request]bool{}
+	for _, e := range events {
+		if e.Request != "" && e.Status != "started" {
+			over[request{e.Run, e.Request}] = true
+		}
+	}
+	out := slices.DeleteFunc(slices.Clone(events), func(e authsome.Event) bool {
+		return e.Request != "" && e.Status == "started" && (follow || over[request{e.Run, e.Request}])
+	})
+	slices.SortStableFunc(out, func(a, b authsome.Event) int { return a.Time.Compare(b.Time) })
+	return out
 }
 
 // lastEvents collects the last n, of which one answer holds only so many.

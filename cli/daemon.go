@@ -17,8 +17,13 @@ func newDaemonCmd(a *app) *cobra.Command {
 	cmd := newGroup("daemon", "The background process: serve, start, stop, restart, status, logs",
 		newServeCmd(a), newStartCmd(a), newStopCmd(a), newRestartCmd(a), newStatusCmd(a), newLogsCmd(a))
 	cmd.Long = `The daemon holds the vault, and puts credentials on requests. Any command starts
-it when it is needed. What it needs of the environment (HTTPS_PROXY,
-SSL_CERT_FILE, AUTHSOME_MASTER_KEY_FILE) it takes from ` + "`authsome daemon serve`" + ` only;
+it when it is needed, and hands on what says which vault that is and how the
+daemon does its work: AUTHSOME_HOME, AUTHSOME_MASTER_KEY,
+AUTHSOME_MASTER_KEY_FILE, AUTHSOME_KEYRING, AUTHSOME_PORT and AUTHSOME_LOG.
+They count until the daemon ends: after a change, ` + "`authsome daemon restart`" + `.
+
+Which way it takes to the services and whom it trusts there (HTTPS_PROXY,
+NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR) it takes from ` + "`authsome daemon serve`" + ` only;
 one that a command starts goes to the network directly and trusts the system's
 certificates.`
 	return cmd

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"github.com/authsome/authsome"
@@ -15,6 +17,14 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("LAUNCH_TEST_RUN") != "" {
 		os.Exit(launchArguments(os.Args[1:]))
+	}
+	// What nohup, or a shell for its background job, has set to be ignored stays
+	// so in every process that is started, and the tests of signals would wait
+	// for ever. What is caught here is not ignored there (signal(7), "Execution").
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -22,6 +22,16 @@ import (
 	"github.com/gofrs/flock"
 )
 
+func init() {
+	lockedFile = func(path string) (*os.File, error) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err == nil {
+			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		}
+		return f, err
+	}
+}
+
 func TestFiftyCommandsStartOneDaemon(t *testing.T) {
 	home := newHome(t)
 	pids := make([]string, 50)
@@ -306,6 +316,19 @@ func TestStopDaemon(t *testing.T) {
 			t.Errorf("the daemon was ended all the same: %v", err)
 		}
 		_ = syscall.Kill(h.PID, syscall.SIGKILL)
+	})
+	t.Run("followed at once", func(t *testing.T) {
+		home := newHome(t)
+		old := health(t, connect(t, options(home, "v1", "hands over")))
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		// Between the two the lock is never free, as a run's next daemon may have it.
+		if stopped, err := api.StopDaemon(ctx, home); !stopped || err != nil {
+			t.Errorf("got %v, %v", stopped, err)
+		}
+		if h := health(t, connect(t, options(home, "v1"))); h.PID == old.PID || len(starts(t, home)) != 2 {
+			t.Errorf("%d was stopped, and now there is %d of %d", old.PID, h.PID, len(starts(t, home)))
+		}
 	})
 	t.Run("deaf", func(t *testing.T) {
 		home := newHome(t)

@@ -107,6 +107,10 @@ func options(home, version string, daemonArgs ...string) api.Options {
 // know none.
 var granting func() http.Handler
 
+// lockedFile locks a file so that a child can inherit it; nil where that is not
+// tested.
+var lockedFile func(path string) (*os.File, error)
+
 // smallDaemon is as much of a daemon as package api needs: it takes the home's
 // lock, notes that it started, and answers health and stop. Its second argument
 // makes it misbehave.
@@ -141,8 +145,20 @@ func smallDaemon(args []string) error {
 		return overtaken(home, version, how)
 	}
 	lock := flock.New(filepath.Join(home, api.LockFile))
-	if ok, err := lock.TryLock(); err != nil || !ok {
-		return fmt.Errorf("locked: %v", err)
+	var locked *os.File
+	switch how {
+	case "inherits": // descriptor 3 is the locked file
+	case "hands over":
+		if locked, err = lockedFile(lock.Path()); err != nil {
+			return err
+		}
+	default:
+		if ok, err := lock.TryLock(); err != nil || !ok {
+			return fmt.Errorf("locked: %v", err)
+		}
+	}
+	if err := os.WriteFile(lock.Path(), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return err
 	}
 	if how == "slow" {
 		time.Sleep(200 * time.Millisecond)
@@ -172,6 +188,15 @@ func smallDaemon(args []string) error {
 	go func() { _ = http.Serve(ln, mux) }()
 	<-stop
 	_ = ln.Close()
+	if how == "hands over" {
+		next, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(next, "small-daemon", version, "inherits")
+		cmd.ExtraFiles = []*os.File{locked}
+		return cmd.Start()
+	}
 	time.Sleep(20 * time.Millisecond) // as if connections were being drained
 	return lock.Unlock()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -22,6 +23,11 @@ func (d *Daemon) redirectURI() (string, error) {
 	if d.browser.port() == d.cfg.Port || d.relayed(address) {
 		return address + authsome.CallbackPath, nil
 	}
+	if free, err := listenLoopback(d.cfg.Port); err == nil {
+		_ = free.Close()
+		return "", authsome.E(authsome.DaemonUnavailable, "the service has to send your browser back to port %d, which was taken when the daemon started, and is free now", d.cfg.Port).
+			WithHint("authsome daemon restart")
+	}
 	return "", authsome.E(authsome.DaemonUnavailable, "the service has to send your browser back to port %d, but %s", d.cfg.Port, d.browser.note).
 		WithHint("end that program, then: authsome daemon restart; or log in with --flow device_code where the service offers it")
 }
@@ -31,14 +37,32 @@ func (d *Daemon) redirectURI() (string, error) {
 func (d *Daemon) relayed(address string) bool {
 	ctx, cancel := context.WithTimeout(d.work, 2*time.Second)
 	defer cancel()
-	for _, s := range api.Siblings(d.home) {
+	_, served := firstSibling(ctx, d.home, func(ctx context.Context, s *api.Client) (struct{}, bool) {
 		h, err := s.Health(ctx)
-		s.Close()
-		if err == nil && h.Browser == address {
-			return true
-		}
+		return struct{}{}, err == nil && h.Browser == address
+	})
+	return served
+}
+
+// firstSibling asks the daemons of the person's other homes, all at once so that
+// one which hangs is not waited for, and gives the first answer that counts.
+func firstSibling[T any](ctx context.Context, home string, ask func(context.Context, *api.Client) (answer T, counts bool)) (T, bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	siblings := api.Siblings(home)
+	answers := make(chan T, len(siblings))
+	var g sync.WaitGroup
+	for _, s := range siblings {
+		g.Go(func() {
+			defer s.Close()
+			if a, counts := ask(ctx, s); counts {
+				answers <- a
+			}
+		})
 	}
-	return false
+	go func() { g.Wait(); close(answers) }()
+	a, found := <-answers
+	return a, found
 }
 
 // desk is what the pages do with logins: the broker, and the other homes of the
@@ -56,26 +80,32 @@ func (k desk) Callback(ctx context.Context, query url.Values) (*authsome.Login, 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), siblingTime)
 	defer cancel()
-	for _, s := range api.Siblings(k.home) {
-		theirs, serr := s.Callback(ctx, query.Encode())
-		s.Close()
-		switch authsome.CodeOf(serr) {
-		case "":
-			done := &authsome.Login{
-				ID: theirs.ID, Provider: theirs.Provider, Connection: theirs.Connection, Flow: authsome.Flow(theirs.Flow),
-				Status: theirs.Status, Default: theirs.Default, Replaced: theirs.Replaced, Notes: theirs.Notes,
-			}
-			if theirs.Account != nil {
-				done.Account = *theirs.Account
-			}
-			return done, &authsome.Provider{Name: theirs.Provider, DisplayName: theirs.Provider}, nil
-		case authsome.ConnectionNotFound, authsome.DaemonUnavailable, authsome.Internal:
-			// Not theirs, or nobody there.
-		default:
-			return nil, nil, serr
-		}
+	type answer struct {
+		login api.Login
+		err   error
 	}
-	return l, p, err
+	theirs, found := firstSibling(ctx, k.home, func(ctx context.Context, s *api.Client) (answer, bool) {
+		login, err := s.Callback(ctx, query.Encode())
+		switch authsome.CodeOf(err) {
+		case authsome.ConnectionNotFound, authsome.DaemonUnavailable, authsome.Internal:
+			return answer{}, false // not theirs, or nobody there
+		}
+		return answer{login, err}, true
+	})
+	switch {
+	case !found:
+		return l, p, err
+	case theirs.err != nil:
+		return nil, nil, theirs.err
+	}
+	done := &authsome.Login{
+		ID: theirs.login.ID, Provider: theirs.login.Provider, Connection: theirs.login.Connection, Flow: authsome.Flow(theirs.login.Flow),
+		Status: theirs.login.Status, Default: theirs.login.Default, Replaced: theirs.login.Replaced, Notes: theirs.login.Notes,
+	}
+	if theirs.login.Account != nil {
+		done.Account = *theirs.login.Account
+	}
+	return done, &authsome.Provider{Name: done.Provider, DisplayName: done.Provider}, nil
 }
 
 // callback takes what the daemon that holds the port has been brought for this

@@ -64,6 +64,11 @@ func (b *Broker) prepare(ctx context.Context, id authsome.Identity, req authsome
 	var work loginWork
 	var p *authsome.Provider
 	var err error
+	if req.AllowPrivate && req.URL != "" {
+		if err := b.outsideRun(ctx, id, "approve a private address", "", ""); err != nil {
+			return nil, nil, err
+		}
+	}
 	if req.URL == "" {
 		p, err = b.provider(req.Provider)
 	} else {
@@ -79,6 +84,12 @@ func (b *Broker) prepare(ctx context.Context, id authsome.Identity, req authsome
 	asked := req.Flow
 	if req.Flow, err = chooseFlow(p, req.Flow); err != nil {
 		return nil, nil, err
+	}
+	if req.AllowPrivate && len(flow.Form(p, req.Flow)) == 0 {
+		// No page of ours says so to the person before something is sent there.
+		if err := b.outsideRun(ctx, id, "approve a private address", p.Name, req.Connection); err != nil {
+			return nil, nil, err
+		}
 	}
 	switch {
 	case req.Timeout == 0:

@@ -190,7 +190,7 @@ func (v verdict) refusal(t *testing.T, what string) {
 		t.Errorf("%s: exit code %d: %+v", what, v.Code, v)
 	case v.Message == "" || len(v.Message) > 400 || strings.ContainsAny(v.Message+v.Hint, "\n\r\x1b<>"):
 		t.Errorf("%s: not one clear line: %q, %q", what, v.Message, v.Hint)
-	case !strings.Contains(v.Hint, "authsome ") && !strings.Contains(v.Hint, "--"):
+	case !strings.Contains(v.Hint, "authsome ") && !strings.Contains(v.Hint, "--") && !strings.Contains(v.Hint, "in a terminal of your own"):
 		t.Errorf("%s: no next command after %q: %q", what, v.Message, v.Hint)
 	}
 }
@@ -388,6 +388,18 @@ func TestHostileSites(t *testing.T) {
 			if v.Error != "OperationNotAllowed" {
 				t.Errorf("%s inside a run: %+v", s.Name, v)
 			}
+		}
+	}
+
+	// Private addresses are not for discovery, and an agent cannot say that they are.
+	for _, address := range []string{"https://169.254.169.254/mcp", "https://10.0.0.7/mcp", "https://localhost:7998/mcp", "https://[::ffff:10.0.0.7]/mcp"} {
+		r := w.Command("login", address, "--no-browser", "--json").Run()
+		verdictOf(t, r.Code, r.Stdout).refusal(t, address)
+		r = w.Command("run", "--", binary, "login", address, "--allow-private", "--no-browser", "--json").Run()
+		v := verdictOf(t, r.Code, r.Stdout)
+		v.refusal(t, address+" inside a run")
+		if v.Error != "OperationNotAllowed" {
+			t.Errorf("%s inside a run: %+v", address, v)
 		}
 	}
 

@@ -403,6 +403,13 @@ func TestHostileSites(t *testing.T) {
 		}
 	}
 
+	for _, f := range []string{"pkce", "device_code"} {
+		r := w.Command("run", "--", binary, "login", "github", "--flow", f, "--allow-private", "--no-wait", "--json").Run()
+		if v := verdictOf(t, r.Code, r.Stdout); v.Error != "OperationNotAllowed" {
+			t.Errorf("--flow %s --allow-private inside a run: %+v", f, v)
+		}
+	}
+
 	var printed, code string
 	for _, s := range sites {
 		a := started[s.Name]

@@ -82,7 +82,7 @@ func (b *Broker) firstStep(ctx context.Context, id authsome.Identity, l *login, 
 		}
 		l.work.Server = &o
 	} else if server, resource := l.work.elsewhere(), hostOf(l.work.Server.Resource); server != "" {
-		if id.Run != "" {
+		if err := b.outsideRun(ctx, id, "log in at another site", p.Name, l.Connection); err != nil {
 			return authsome.E(authsome.Forbidden, "log in to %s: its logins are made at %s, which is another site; inside a run nobody can be asked whether that is right", resource, server).
 				WithHint("in a terminal of your own, outside the run: %s", l.again())
 		}

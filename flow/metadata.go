@@ -146,7 +146,10 @@ func (c *Client) document(ctx context.Context, r request, address string, into a
 // name, but the same address, and some servers write it the one way here and
 // the other way there.
 func (r request) checkServer(m *serverMetadata, issuer string) error {
-	if m.Issuer == "" || strings.TrimSuffix(m.Issuer, "/") != strings.TrimSuffix(issuer, "/") {
+	if m.Issuer == "" {
+		return r.fail(authsome.Invalid, "its metadata names no issuer", nil)
+	}
+	if strings.TrimSuffix(m.Issuer, "/") != strings.TrimSuffix(issuer, "/") {
 		return r.fail(authsome.Invalid, "its metadata is that of another issuer: "+hostOf(m.Issuer), nil)
 	}
 	for _, e := range []struct {

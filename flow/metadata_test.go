@@ -62,7 +62,7 @@ func TestComplete(t *testing.T) {
 
 		{name: "another issuer", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata("https://accounts.google.com"), oidc: metadata("https://accounts.google.com")}, parts: []string{"another issuer: accounts.google.com"}},
 		{name: "another tenant's issuer", o: tenant, serve: map[string]http.HandlerFunc{rfc8414 + "/tenant": metadata("https://auth.example.com/other")}, parts: []string{"another issuer"}},
-		{name: "no issuer", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "issuer", nil)}, parts: []string{"another issuer"}},
+		{name: "no issuer", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "issuer", nil)}, parts: []string{"names no issuer"}},
 		{name: "token in the clear", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "token_endpoint", "http://auth.example.com/token")}, parts: []string{"token_endpoint", "not https"}},
 		{name: "registration in the clear", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "registration_endpoint", "http://auth.example.com/r")}, parts: []string{"registration_endpoint"}},
 		{name: "revocation on a private address", o: given, serve: map[string]http.HandlerFunc{rfc8414: metadata(issuer, "revocation_endpoint", "https://169.254.169.254/r")}, parts: []string{"revocation_endpoint", "private address"}},

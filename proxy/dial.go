@@ -1,22 +1,20 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/authsome/authsome/internal/netguard"
 )
 
 const (
@@ -37,7 +35,7 @@ const (
 func dialer(r reach) *net.Dialer {
 	d := &net.Dialer{Timeout: dialTime, KeepAlive: 30 * time.Second}
 	if r == publicAddress {
-		d.Control = publicOnly
+		d.Control = netguard.PublicOnly
 	}
 	return d
 }
@@ -46,118 +44,29 @@ func dialer(r reach) *net.Dialer {
 // there is one.
 func (p *Proxy) dial(ctx context.Context, host string, port int, r reach) (net.Conn, error) {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	var via *url.URL
-	if p.cfg.Upstream.Proxy != nil {
-		var err error
-		if via, err = p.cfg.Upstream.Proxy(&url.URL{Scheme: "https", Host: addr}); err != nil {
-			return nil, &proxyError{cause: "its address is not valid"}
-		}
+	via, err := p.upstreamProxy("https", addr)
+	if err != nil {
+		return nil, err
 	}
 	if via == nil {
 		return dialer(r).DialContext(ctx, "tcp", addr)
 	}
-	// The upstream proxy resolves names, so only literals can be checked.
-	if ip, err := netip.ParseAddr(host); err == nil && r == publicAddress && isPrivate(ip) {
-		return nil, errPrivate
+	d := netguard.ProxyDialer{Roots: p.cfg.Upstream.Roots, Public: bool(r)}
+	return d.Dial(ctx, via, host, port)
+}
+
+// upstreamProxy is the proxy to take to a host; nil for none.
+func (p *Proxy) upstreamProxy(scheme, addr string) (*url.URL, error) {
+	if p.cfg.Upstream.Proxy == nil {
+		return nil, nil
 	}
-	conn, err := p.dialVia(ctx, via, addr)
+	via, err := p.cfg.Upstream.Proxy(&url.URL{Scheme: scheme, Host: addr})
 	if err != nil {
-		var pe *proxyError
-		if !errors.As(err, &pe) {
-			err = &proxyError{proxy: via.Host, cause: plainCause(err), timeout: isTimeout(err)}
-		}
+		// Its text may quote the URL, and so a password.
+		return nil, &netguard.ProxyError{Cause: "its address is not valid"}
 	}
-	return conn, err
+	return via, nil
 }
-
-// proxyError is a failure of the upstream proxy.
-type proxyError struct {
-	proxy   string // host:port, never the URL, which may hold a password
-	cause   string
-	timeout bool
-}
-
-func (e *proxyError) Error() string { return "upstream proxy " + e.proxy + ": " + e.cause }
-
-// dialVia asks an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).
-func (p *Proxy) dialVia(ctx context.Context, via *url.URL, addr string) (conn net.Conn, err error) {
-	port := via.Port()
-	switch {
-	case via.Scheme != "http" && via.Scheme != "https":
-		return nil, &proxyError{proxy: via.Host, cause: "its scheme is " + strconv.Quote(via.Scheme) + ", and only http and https are known"}
-	case port == "" && via.Scheme == "https":
-		port = "443"
-	case port == "":
-		port = "80"
-	}
-	conn, err = dialer(anyAddress).DialContext(ctx, "tcp", net.JoinHostPort(via.Hostname(), port))
-	if err != nil {
-		return nil, err
-	}
-	ok := false
-	raw := conn
-	defer func() {
-		if !ok {
-			_ = raw.Close()
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	_ = raw.SetDeadline(time.Now().Add(dialTime))
-	if via.Scheme == "https" {
-		conn = tls.Client(raw, &tls.Config{ServerName: via.Hostname(), RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
-	}
-	req := "CONNECT " + addr + " HTTP/1.1\r\nHost: " + addr + "\r\n"
-	if u := via.User; u != nil {
-		password, _ := u.Password()
-		req += "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)) + "\r\n"
-	}
-	if _, err := io.WriteString(conn, req+"\r\n"); err != nil {
-		return nil, err
-	}
-	br := bufio.NewReader(io.LimitReader(conn, 64<<10))
-	res, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		if isTimeout(err) {
-			return nil, err
-		}
-		return nil, &proxyError{proxy: via.Host, cause: "its answer to CONNECT is not HTTP"}
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, &proxyError{
-			proxy: via.Host, cause: fmt.Sprintf("it answered %d to CONNECT %s", res.StatusCode, addr),
-			timeout: res.StatusCode == http.StatusGatewayTimeout,
-		}
-	}
-	if !stop() {
-		return nil, ctx.Err()
-	}
-	_ = raw.SetDeadline(time.Time{})
-	ok = true
-	if n := br.Buffered(); n > 0 { // a service that speaks first
-		rest, _ := br.Peek(n)
-		return &aheadConn{Conn: conn, ahead: rest}, nil
-	}
-	return conn, nil
-}
-
-// aheadConn gives back what was read with the proxy's answer.
-type aheadConn struct {
-	net.Conn
-	ahead []byte
-}
-
-func (c *aheadConn) Read(b []byte) (int, error) {
-	if len(c.ahead) == 0 {
-		return c.Conn.Read(b)
-	}
-	n := copy(b, c.ahead)
-	c.ahead = c.ahead[n:]
-	return n, nil
-}
-
-// CloseWrite ends one direction.
-func (c *aheadConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // tlsError is a failure of TLS with a service.
 type tlsError struct {
@@ -241,18 +150,18 @@ func splitAddr(addr string) (string, int, error) {
 // quotes what servers answered.
 func (p *Proxy) upstreamProblem(err error, host string, port int) *problem {
 	where := joinAuthority(host, port, 443)
-	prob := &problem{Code: upstreamUnreachable, Host: host, Failed: "network", Cause: plainCause(err)}
-	var pe *proxyError
+	prob := &problem{Code: upstreamUnreachable, Host: host, Failed: "network", Cause: netguard.Cause(err)}
+	var pe *netguard.ProxyError
 	var te *tlsError
 	switch {
-	case errors.Is(err, errPrivate):
+	case errors.Is(err, netguard.ErrPrivate):
 		return &problem{
 			Code: privateAddress, Host: host,
 			Message: where + " is on a private address, and the login did not approve that: no credential was sent",
 		}
 	case errors.As(err, &pe):
 		prob.Failed, prob.Cause = "upstream proxy", pe.Error()
-		if pe.timeout {
+		if pe.Timeout {
 			prob.Code = upstreamTimeout
 		}
 	case errors.As(err, &te):
@@ -297,24 +206,3 @@ func tlsCause(err error) string {
 
 // errAnswer is an answer that is not HTTP, or none.
 var errAnswer = errors.New("the connection ended before an answer came")
-
-// plainCause names a network error without quoting anything from outside.
-func plainCause(err error) string {
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "the name does not exist"
-	case errors.As(err, &dns):
-		return "the name could not be looked up"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "connection reset"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "no route to the host"
-	case isTimeout(err), errors.Is(err, context.DeadlineExceeded):
-		return "it took too long"
-	default:
-		return errAnswer.Error()
-	}
-}

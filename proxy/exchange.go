@@ -332,7 +332,7 @@ func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response
 		return t.RoundTrip(req)
 	}
 	if x.scheme == "http" {
-		return over(at.cleartext())
+		return x.sendPlain(over, at.cleartext())
 	}
 	if x.upgrade == "" && x.p.h2only.has(where) || isGRPC(x.r.Header) {
 		res, err := over(at.http2())
@@ -370,7 +370,7 @@ func (x *exchange) request(ctx context.Context, header http.Header) *http.Reques
 	u := &url.URL{Scheme: x.scheme, Host: host, RawQuery: x.query, ForceQuery: x.asked && x.query == ""}
 	// Opaque is put on the wire as it is, where Path would be escaped by
 	// net/url's own idea. Two leading slashes would mean an authority there.
-	if strings.HasPrefix(x.path, "//") || x.viaProxy(u) {
+	if strings.HasPrefix(x.path, "//") || x.viaProxy(host) {
 		u.Opaque = "//" + host + x.path
 	} else {
 		u.Opaque = x.path
@@ -383,16 +383,6 @@ func (x *exchange) request(ctx context.Context, header http.Header) *http.Reques
 		req.ContentLength, req.Trailer = x.r.ContentLength, x.body.trailer
 	}
 	return req.WithContext(ctx)
-}
-
-// viaProxy reports whether an http:// request goes to an upstream proxy, which
-// wants the whole URL.
-func (x *exchange) viaProxy(u *url.URL) bool {
-	if x.scheme != "http" || x.p.cfg.Upstream.Proxy == nil {
-		return false
-	}
-	via, err := x.p.cfg.Upstream.Proxy(u)
-	return err == nil && via != nil
 }
 
 // finish tells the broker how it ended, once.

@@ -1,11 +1,16 @@
 package proxy
 
 import (
+	"context"
+	"errors"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/internal/netguard"
 )
 
 // plain carries out a request for an http:// URL: as it is, never with a
@@ -69,4 +74,67 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 	default:
 		x.deliver(answer)
 	}
+}
+
+// requestProxy is the HTTP proxy that http:// requests to a host go to as they
+// are, with their whole URL; nil when there is none. SOCKS knows connections
+// only.
+func (p *Proxy) requestProxy(host string) (*url.URL, error) {
+	via, err := p.upstreamProxy("http", host)
+	if err != nil || via == nil || strings.HasPrefix(via.Scheme, "socks") {
+		return nil, err
+	}
+	if err := netguard.CheckProxy(via); err != nil {
+		return nil, &netguard.ProxyError{Proxy: via.Host, Cause: err.Error()}
+	}
+	return via, nil
+}
+
+// dialPlain makes the connections of http:// requests: to the service, through
+// SOCKS perhaps, or to the HTTP proxy.
+func (p *Proxy) dialPlain(ctx context.Context, network, addr string) (net.Conn, error) {
+	via, err := p.upstreamProxy("http", addr)
+	if err != nil {
+		return nil, err
+	}
+	if via == nil || !strings.HasPrefix(via.Scheme, "socks") {
+		return dialer(anyAddress).DialContext(ctx, network, addr)
+	}
+	host, port, err := splitAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	return netguard.ProxyDialer{}.Dial(ctx, via, host, port)
+}
+
+// viaProxy reports whether the request's target is the whole URL.
+func (x *exchange) viaProxy(host string) bool {
+	if x.scheme != "http" {
+		return false
+	}
+	via, err := x.p.requestProxy(host)
+	return err == nil && via != nil
+}
+
+// sendPlain sends an http:// request, and tells the failures of an HTTP proxy
+// from those of the service.
+func (x *exchange) sendPlain(over func(*http.Transport) (*http.Response, error), t *http.Transport) (*http.Response, error) {
+	via, err := x.p.requestProxy(joinAuthority(x.host, x.port, 80))
+	if err != nil {
+		return nil, err
+	}
+	res, err := over(t)
+	if via == nil {
+		return res, err
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return nil, &netguard.ProxyError{Proxy: via.Host, Cause: netguard.Cause(err), Timeout: isTimeout(err)}
+	}
+	// The child would take it for a 407 of ours, and its own token for wrong.
+	if err == nil && res.StatusCode == http.StatusProxyAuthRequired {
+		discard(res)
+		return nil, netguard.ProxyRefusal(via, res)
+	}
+	return res, err
 }

@@ -76,11 +76,11 @@ type Issuer interface {
 // configuration, never from a run.
 type Upstream struct {
 	// Proxy gives the upstream proxy for a URL, as http.ProxyFromEnvironment
-	// does; nil, or a nil result, dials directly. Proxies of scheme http and
-	// https are spoken to by CONNECT; others are an error.
+	// does; nil, or a nil result, dials directly. The schemes are http, https,
+	// socks5 and socks5h; others are an error.
 	//
-	// Where there is one, it resolves the names, so only addresses that are
-	// written out can be held to be public.
+	// Where there is one, it resolves the names (socks5 excepted), so only
+	// addresses that are written out can be held to be public.
 	Proxy func(*url.URL) (*url.URL, error)
 	// Roots verify the services' certificates; nil means the system's.
 	Roots *x509.CertPool

@@ -20,7 +20,9 @@ const (
 	// maxIdlePerHost: net/http's default of 2 makes a new connection for almost
 	// every request as soon as a few run at once.
 	maxIdlePerHost = 256
-	idleUpstream   = 90 * time.Second
+	// maxIdle bounds those of a pool whose child asks ever new hosts.
+	maxIdle      = 1024
+	idleUpstream = 90 * time.Second
 	// continueTime is how long an upload waits for a 100 that the child asked
 	// for, before it is sent all the same (RFC 9110, section 10.1.1).
 	continueTime = time.Second
@@ -144,10 +146,9 @@ func (p *Proxy) newPool(k poolKey, g *authsome.Grant) *pool {
 	n.http1, n.http2 = over("http/1.1"), over("h2")
 	n.cleartext = sync.OnceValue(func() *http.Transport {
 		t := newTransport()
-		t.DialContext = dialer(anyAddress).DialContext
-		if via := p.cfg.Upstream.Proxy; via != nil {
-			t.Proxy = func(r *http.Request) (*url.URL, error) { return via(r.URL) }
-		}
+		t.TLSClientConfig = &tls.Config{RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12} // of an https proxy
+		t.Proxy = func(r *http.Request) (*url.URL, error) { return p.requestProxy(r.URL.Host) }
+		t.DialContext = p.dialPlain
 		n.keep(t)
 		return t
 	})
@@ -158,6 +159,7 @@ func newTransport() *http.Transport {
 	return &http.Transport{
 		DisableCompression:     true, // what the child accepts is the child's to say
 		MaxIdleConnsPerHost:    maxIdlePerHost,
+		MaxIdleConns:           maxIdle,
 		IdleConnTimeout:        idleUpstream,
 		ExpectContinueTimeout:  continueTime,
 		MaxResponseHeaderBytes: maxHeader,

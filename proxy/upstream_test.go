@@ -300,10 +300,10 @@ func TestUpstreamProxy(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	w = newWorld(t, func(_ *world, c *proxyConfig) {
-		c.Upstream.Proxy = func(*url.URL) (*url.URL, error) { return url.Parse("socks5://127.0.0.1:1") }
+		c.Upstream.Proxy = func(*url.URL) (*url.URL, error) { return url.Parse("ftp://127.0.0.1:1") }
 	})
 	got = problem(t, w.get(w.client(http1), "https://api.openai.com/"), 502, "upstream_unreachable")
-	if !strings.Contains(got["cause"].(string), "socks5") {
+	if !strings.Contains(got["cause"].(string), "none of http, https, socks5 and socks5h") {
 		t.Errorf("%v", got)
 	}
 }

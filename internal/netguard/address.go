@@ -1,5 +1,7 @@
-// Package netguard says which addresses a secret may be sent to, and puts what
-// goes wrong on the way there into plain words.
+// Package netguard is the way out of the daemon: which addresses a secret may
+// be sent to, how an upstream proxy is passed, and what goes wrong on the way,
+// in plain words. Requests of children and refreshes go the same way, so that
+// none of them finds another one than the others.
 package netguard
 
 import (

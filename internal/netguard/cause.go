@@ -42,7 +42,7 @@ func Cause(err error) string {
 		return "it ended the TLS handshake: " + op.Err.Error()
 	case errors.Is(err, context.Canceled):
 		return "it was given up"
-	case isTimeout(err), errors.Is(err, context.DeadlineExceeded):
+	case isTimeout(err):
 		return "it took too long"
 	default:
 		return "the connection ended before an answer came"
@@ -51,5 +51,5 @@ func Cause(err error) string {
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }

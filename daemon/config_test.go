@@ -46,25 +46,54 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestUpstream: which proxy is taken to which host, by which variables.
 func TestUpstream(t *testing.T) {
-	target, err := url.Parse("https://api.openai.com/v1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	const corporate, other = "http://10.0.0.1:3128", "socks5h://me:p%40ss@10.0.0.2:1080"
 	for name, tt := range map[string]struct {
-		vars map[string]string
-		want string
+		vars   map[string]string
+		target string // https://api.openai.com/v1 when empty
+		want   string
 	}{
-		"none":        {nil, ""},
-		"upper case":  {map[string]string{"HTTPS_PROXY": "http://10.0.0.1:3128"}, "http://10.0.0.1:3128"},
-		"lower case":  {map[string]string{"https_proxy": "http://10.0.0.1:3128"}, "http://10.0.0.1:3128"},
-		"not for all": {map[string]string{"HTTPS_PROXY": "http://10.0.0.1:3128", "NO_PROXY": "openai.com"}, ""},
-		"plain only":  {map[string]string{"HTTP_PROXY": "http://10.0.0.1:3128"}, ""},
+		"none":                        {want: ""},
+		"upper case":                  {vars: map[string]string{"HTTPS_PROXY": corporate}, want: corporate},
+		"lower case":                  {vars: map[string]string{"https_proxy": corporate}, want: corporate},
+		"upper before lower":          {vars: map[string]string{"HTTPS_PROXY": corporate, "https_proxy": other}, want: corporate},
+		"all":                         {vars: map[string]string{"ALL_PROXY": other}, want: other},
+		"all, lower case":             {vars: map[string]string{"all_proxy": other}, want: other},
+		"all, for http too":           {vars: map[string]string{"all_proxy": other}, target: "http://example.com/", want: other},
+		"all, with one of its own":    {vars: map[string]string{"ALL_PROXY": other, "https_proxy": corporate}, want: corporate},
+		"all, with an empty one":      {vars: map[string]string{"ALL_PROXY": other, "HTTPS_PROXY": ""}, want: other},
+		"all, with one for http":      {vars: map[string]string{"ALL_PROXY": other, "HTTP_PROXY": corporate}, want: other},
+		"plain only":                  {vars: map[string]string{"HTTP_PROXY": corporate}, want: ""},
+		"plain, for plain":            {vars: map[string]string{"http_proxy": corporate}, target: "http://example.com/", want: corporate},
+		"https of the proxy":          {vars: map[string]string{"HTTPS_PROXY": "https://me@proxy.example"}, want: "https://me@proxy.example"},
+		"no scheme":                   {vars: map[string]string{"HTTPS_PROXY": "proxy.example:3128"}, want: "http://proxy.example:3128"},
+		"no scheme, a user":           {vars: map[string]string{"HTTPS_PROXY": "me:secret@proxy.example"}, want: "http://me:secret@proxy.example"},
+		"blanks around":               {vars: map[string]string{"HTTPS_PROXY": " " + corporate + "\n"}, want: corporate},
+		"not for a domain":            {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "example.com, openai.com"}, want: ""},
+		"not for, lower case":         {vars: map[string]string{"HTTPS_PROXY": corporate, "no_proxy": ".openai.com"}, want: ""},
+		"not for another":             {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "notopenai.com"}, want: corporate},
+		"not for any":                 {vars: map[string]string{"ALL_PROXY": other, "NO_PROXY": "*"}, want: ""},
+		"not for a port":              {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "openai.com:443"}, want: ""},
+		"not for another port":        {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "openai.com:8443"}, want: corporate},
+		"not for that port":           {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "openai.com:8443"}, target: "https://api.openai.com:8443/", want: ""},
+		"not for a block":             {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "192.168.0.0/16"}, target: "https://192.168.7.7/", want: ""},
+		"not for another block":       {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "192.168.0.0/16"}, target: "https://192.169.7.7/", want: corporate},
+		"not for a block of IPv6":     {vars: map[string]string{"HTTPS_PROXY": corporate, "NO_PROXY": "fd00::/8"}, target: "https://[fd00::7]/", want: ""},
+		"never for this machine":      {vars: map[string]string{"HTTPS_PROXY": corporate}, target: "https://127.0.0.1:8443/", want: ""},
+		"never for this machine's ::": {vars: map[string]string{"ALL_PROXY": other}, target: "https://[::1]:8443/", want: ""},
 	} {
 		up, err := upstream(env(tt.vars))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
+		}
+		if tt.target == "" {
+			tt.target = "https://api.openai.com/v1"
+		}
+		target, err := url.Parse(tt.target)
+		if err != nil {
+			t.Fatal(err)
 		}
 		got := ""
 		if up.Proxy != nil {
@@ -79,9 +108,15 @@ func TestUpstream(t *testing.T) {
 		}
 	}
 	// One that cannot be read must not mean none, nor be quoted.
-	for _, bad := range []string{"10.0.0.1", "socks5://10.0.0.1", "http://", "http://user:hunter2@[::1", "://hunter2"} {
-		if _, err := upstream(env(map[string]string{"https_proxy": bad})); authsome.CodeOf(err) != authsome.Invalid || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: %v", bad, err)
+	for _, name := range []string{"https_proxy", "HTTP_PROXY", "ALL_PROXY"} {
+		for _, bad := range []string{
+			"ftp://me:hunter2@10.0.0.1", "socks4://10.0.0.1", "http://", "http://user:hunter2@[::1", "://hunter2", "http://10.0.0.1:http", "http://10.0.0.1:0", "http:hunter2",
+			"http://10.0.0.1:99999", "socks5://hunter2@10.0.0.1", "socks5h://me:" + strings.Repeat("hunter2", 40) + "@10.0.0.1",
+		} {
+			_, err := upstream(env(map[string]string{name: bad}))
+			if authsome.CodeOf(err) != authsome.Invalid || strings.Contains(fmt.Sprint(err, authsome.HintOf(err)), "hunter2") || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s=%q: %v", name, bad, err)
+			}
 		}
 	}
 }

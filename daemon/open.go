@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,7 +25,6 @@ import (
 	"github.com/authsome/authsome/vault"
 	"github.com/authsome/authsome/web"
 	"github.com/gofrs/flock"
-	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -179,11 +177,6 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 	return nil
 }
 
-// steering are the variables that say where requests go and whom to trust.
-var steering = []string{
-	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GODEBUG",
-}
-
 // refuseRunsOwn refuses to be a daemon that a run's descendant made to its own
 // taste, after it killed the one before: it would send every key where the
 // descendant likes. A run itself may start one, with the environment that
@@ -300,40 +293,6 @@ func (d *Daemon) saveAuthority(ctx context.Context, a *ca.Authority, version int
 		return err
 	}
 	return d.store.SaveItem(ctx, authsome.LocalVault, authorityKind, authorityName, sealed, version)
-}
-
-// upstream says how services are reached: through the proxy that the daemon's
-// own environment names, and with the roots that crypto/x509 finds, which
-// reads SSL_CERT_FILE and SSL_CERT_DIR itself. A daemon that was started by a
-// command has none of these variables (api.daemonVariables).
-func upstream(getenv func(string) string) (proxy.Upstream, error) {
-	env := func(name, lower string) string {
-		if v := getenv(name); v != "" {
-			return v
-		}
-		return getenv(lower)
-	}
-	c := httpproxy.Config{
-		HTTPProxy:  env("HTTP_PROXY", "http_proxy"),
-		HTTPSProxy: env("HTTPS_PROXY", "https_proxy"),
-		NoProxy:    env("NO_PROXY", "no_proxy"),
-	}
-	for name, value := range map[string]string{"HTTP_PROXY": c.HTTPProxy, "HTTPS_PROXY": c.HTTPSProxy} {
-		if value == "" {
-			continue
-		}
-		// httpproxy would take one that it cannot read for none, and go round
-		// it. The value may hold a password and is not quoted.
-		u, err := url.Parse(value)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return proxy.Upstream{}, authsome.E(authsome.Invalid, "start the daemon: %s is no address of an HTTP proxy", name).
-				WithHint("write it as http://HOST:PORT, or unset it")
-		}
-	}
-	if c.HTTPProxy == "" && c.HTTPSProxy == "" {
-		return proxy.Upstream{}, nil
-	}
-	return proxy.Upstream{Proxy: c.ProxyFunc()}, nil
 }
 
 // recorder is the spool with somebody who empties it: requests are recorded in

@@ -6,11 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -39,8 +39,9 @@ type Config struct {
 // Client speaks with authorization servers. It keeps nothing between calls and
 // may be used from any goroutine.
 type Client struct {
-	cfg                Config
-	public, every, via http.RoundTripper
+	cfg                 Config
+	public, every       http.RoundTripper
+	viaPublic, viaEvery http.RoundTripper // through the upstream proxy; nil without one
 }
 
 // New makes a client.
@@ -68,29 +69,35 @@ func New(cfg Config) *Client {
 		every:  transport(func(*net.Dialer) {}),
 	}
 	if cfg.Proxy != nil {
-		// The proxy itself may well be on a private address; it resolves the
-		// names, so that only literal addresses can be checked.
-		via := transport(func(*net.Dialer) {})
-		via.Proxy = func(r *http.Request) (*url.URL, error) { return cfg.Proxy(r.URL) }
-		via.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
-			if res.StatusCode != http.StatusOK {
-				return &proxyRefused{proxy.Host, res.StatusCode}
-			}
-			return nil
+		through := func(public bool) *http.Transport {
+			t := transport(func(*net.Dialer) {})
+			t.DialContext = cfg.dialVia(public)
+			return t
 		}
-		c.via = via
+		c.viaPublic, c.viaEvery = through(true), through(false)
 	}
 	return c
 }
 
-// proxyRefused is an upstream proxy that makes no tunnel.
-type proxyRefused struct {
-	proxy  string // host:port, never the URL, which may hold a password
-	status int
-}
-
-func (e *proxyRefused) Error() string {
-	return fmt.Sprintf("the upstream proxy %s answered %d", e.proxy, e.status)
+// dialVia makes connections through the upstream proxy, which may itself well
+// be on a private address.
+func (cfg Config) dialVia(public bool) func(context.Context, string, string) (net.Conn, error) {
+	d := netguard.ProxyDialer{Roots: cfg.Roots, Public: public}
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		host, digits, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		port, err := strconv.ParseUint(digits, 10, 16)
+		if err != nil {
+			return nil, err
+		}
+		via, err := cfg.Proxy(&url.URL{Scheme: "https", Host: addr})
+		if err != nil || via == nil { // not what do was told a moment ago
+			return nil, &netguard.ProxyError{Cause: "its address is not valid"}
+		}
+		return d.Dial(ctx, via, host, int(port))
+	}
 }
 
 // request is one request to an authorization server or a service.
@@ -138,7 +145,9 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 			return nil, r.fail(authsome.Unreachable, "the upstream proxy's address is not valid", nil)
 		}
 		if via != nil {
-			transport = c.via
+			if transport = c.viaPublic; r.private {
+				transport = c.viaEvery
+			}
 		}
 	}
 	caller := ctx
@@ -165,7 +174,7 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 			a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 		}
 	}
-	var proxy *proxyRefused
+	var proxy *netguard.ProxyError
 	switch {
 	case errors.As(err, &proxy):
 		return nil, r.fail(authsome.Unreachable, proxy.Error(), nil)

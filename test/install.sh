@@ -30,6 +30,8 @@ need busybox have busybox
 need gnutls-bin have certtool
 need chromium have chromium
 need postgresql postgres
+need tinyproxy have tinyproxy
+need microsocks have microsocks
 need gnome-keyring have gnome-keyring-daemon
 need dbus have dbus-run-session
 have node || missing="$missing nodejs"

@@ -61,17 +61,18 @@ func (d ProxyDialer) connect(ctx context.Context, conn net.Conn, via *url.URL, h
 // wrote is quoted.
 func ProxyRefusal(via *url.URL, res *http.Response) *ProxyError {
 	e := &ProxyError{Proxy: via.Host, Timeout: res.StatusCode == http.StatusGatewayTimeout}
-	switch {
-	case res.StatusCode >= 200 && res.StatusCode < 300:
+	switch code := res.StatusCode; {
+	case code >= 200 && code < 300:
 		return nil
-	case res.StatusCode != http.StatusProxyAuthRequired:
-		e.Cause = fmt.Sprintf("it answered %d", res.StatusCode)
-	case via.User != nil && offersBasic(res.Header):
-		e.Cause = "it refused the user name and the password, with 407"
-	case offersBasic(res.Header):
-		e.Cause = "it wants a user name and a password, with 407"
+	// 401 is a mistake for 407, and tinyproxy makes it.
+	case code != http.StatusProxyAuthRequired && code != http.StatusUnauthorized:
+		e.Cause = fmt.Sprintf("it answered %d", code)
+	case !offersBasic(res.Header):
+		e.Cause = fmt.Sprintf("it wants another authentication than Basic, with %d", code)
+	case via.User != nil:
+		e.Cause = fmt.Sprintf("it refused the user name and the password, with %d", code)
 	default:
-		e.Cause = "it wants another authentication than Basic, with 407"
+		e.Cause = fmt.Sprintf("it wants a user name and a password, with %d", code)
 	}
 	return e
 }

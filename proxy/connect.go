@@ -128,11 +128,7 @@ func (p *Proxy) connect(c *childConn, br *bufio.Reader, req *http.Request) (prob
 	default:
 		p.cfg.Resolver.Finish(g, &authsome.Request{Host: host, Port: port, Method: http.MethodConnect, ID: p.requestID()}, nil,
 			authsome.Outcome{Status: http.StatusForbidden, Err: "no provider is for this host, and the run refuses others"})
-		return &problem{
-			Code: denied, Host: host,
-			Message: "this run refuses " + joinAuthority(host, port, 443) + ": no connected provider is for it",
-			Fix:     "authsome list",
-		}, false
+		return errUnknownHost(host, port), false
 	}
 }
 
@@ -144,6 +140,15 @@ func (p *Proxy) endedSince(epoch int64, g *authsome.Grant) bool {
 
 func errToken() *problem {
 	return problemf(tokenRequired, "this proxy serves the children of `authsome run` only: the proxy URL in their environment carries a token")
+}
+
+// errUnknownHost is for runs of the deny modes.
+func errUnknownHost(host string, port int) *problem {
+	return &problem{
+		Code: denied, Host: host,
+		Message: "this run refuses " + joinAuthority(host, port, 443) + ": no connected provider is for it",
+		Fix:     "authsome list",
+	}
 }
 
 // established is all that a client wants to see.

@@ -13,7 +13,8 @@ import (
 	"github.com/authsome/authsome/internal/netguard"
 )
 
-// plain carries out a request for an http:// URL: as it is, never with a
+// plain carries out a request with a whole URL that comes on the connection
+// itself, not in a tunnel. One for http:// goes on as it is: never with a
 // credential, and never with a placeholder, which would show on the wire where
 // somebody tries to have one replaced.
 func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
@@ -32,21 +33,38 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 		errToken().write(w)
 		return
 	}
-	raw, ok := originForm(r, "http")
+	scheme, usual := "http", 80
+	if r.URL.Scheme == "https" {
+		scheme, usual = "https", 443
+	}
+	raw, ok := originForm(r, scheme)
 	if !ok || strings.HasPrefix(r.RequestURI, "/") {
-		problemf(badRequest, "this is a proxy: send CONNECT host:port for https, or the whole http:// URL").write(w)
+		problemf(badRequest, "this is a proxy: send CONNECT host:port for https, or the whole URL").write(w)
 		return
 	}
-	host, port, err := parseAuthority(r.URL.Host, 80)
+	host, port, err := parseAuthority(r.URL.Host, usual)
 	if err != nil {
 		problemf(badRequest, "the URL names no valid host").write(w)
+		return
+	}
+	if scheme == "https" && !onThisMachine(c) {
+		problemf(badRequest, "send CONNECT %s for https: a request for it is taken in the clear on this machine only", joinAuthority(host, port, 0)).write(w)
 		return
 	}
 	if host == authsome.SelfCheckHost {
 		selfCheck(w)
 		return
 	}
-	x := &exchange{p: p, w: w, r: r, c: c, target: target{g, host, port}, scheme: "http", started: time.Now(), res: &authsome.Resolution{Verdict: authsome.Forward}}
+	x := &exchange{p: p, w: w, r: r, c: c, target: target{g, host, port}, scheme: scheme, started: time.Now()}
+	if scheme == "https" && p.cfg.Resolver.Host(g, host, port) == authsome.Intercept {
+		if prob := x.check(); prob != nil {
+			prob.write(w)
+			return
+		}
+		x.run()
+		return
+	}
+	x.res = &authsome.Resolution{Verdict: authsome.Forward}
 	x.path, x.query, x.asked = strings.Cut(raw, "?")
 	x.upgrade = upgradeOf(r)
 	x.trailers = hasToken(r.Header["Te"], "trailers")
@@ -58,7 +76,11 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 		prob.write(w)
 	}
 	if g.Mode.Denies() {
-		refuse(&problem{Code: denied, Host: host, Message: "this run refuses http:// requests: no credential is for them"})
+		if scheme == "https" {
+			refuse(errUnknownHost(host, port))
+		} else {
+			refuse(&problem{Code: denied, Host: host, Message: "this run refuses http:// requests: no credential is for them"})
+		}
 		return
 	}
 	if x.body != nil {
@@ -74,6 +96,26 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 	default:
 		x.deliver(answer)
 	}
+}
+
+// onThisMachine reports whether what the child sends stays on this machine.
+// Some old clients (axios before 1.x behind a proxy) send `GET https://…` where
+// others send CONNECT, and leave TLS to the proxy. On loopback that is no worse
+// than a tunnel: the request holds a placeholder, and only what may read the
+// child's memory reads what goes over the wire.
+func onThisMachine(c *childConn) bool {
+	for _, a := range []net.Addr{c.LocalAddr(), c.RemoteAddr()} {
+		switch a := a.(type) {
+		case *net.TCPAddr:
+			if !a.IP.IsLoopback() {
+				return false
+			}
+		case *net.UnixAddr:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // requestProxy is the HTTP proxy that http:// requests to a host go to as they

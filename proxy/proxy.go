@@ -7,7 +7,7 @@
 // token; blind.go tunnels; intercept.go speaks TLS in the host's name;
 // exchange.go takes one request through resolving, sending and answering;
 // answer.go streams the response, upgrade.go what follows a 101; plain.go is
-// for http:// requests; upstream.go and dial.go own the connections to the
+// for requests with a whole URL, outside of a tunnel; upstream.go and dial.go own the connections to the
 // services; errors.go holds every answer of our own; tunnel.go ends what is no
 // longer right.
 package proxy

@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/authsome/authsome"
@@ -245,6 +248,23 @@ func TestBlindTunnel(t *testing.T) {
 	}
 }
 
+// TestOtherPortsAreTunnelled: a route is for its port alone, so another service on
+// the same machine is not decrypted.
+func TestOtherPortsAreTunnelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve("api.openai.com", echo)
+	w.serveAt("api.openai.com", 8443, echo)
+	c := w.client(http1)
+	sawOf(t, w.get(c, "https://api.openai.com/"))
+	c.Transport.(*http.Transport).TLSClientConfig.RootCAs = pool(w.theirs)
+	c.Transport.(*http.Transport).CloseIdleConnections()
+	s := sawOf(t, w.get(c, "https://api.openai.com:8443/", "Authorization: Bearer mine"))
+	if s.Header.Get("Authorization") != "Bearer mine" {
+		t.Errorf("the service saw %+v", s)
+	}
+}
+
 // TestLocalServices: loopback goes through when no provider is for it, in plain
 // text as well (a ws:// inside CONNECT).
 func TestLocalServices(t *testing.T) {
@@ -353,6 +373,65 @@ func TestHalfAHello(t *testing.T) {
 		_, _ = io.Copy(io.Discard, br)
 	}
 	sawOf(t, w.get(w.client(http1), "https://api.openai.com/"))
+}
+
+// TestManyHosts: each host that a child asks for costs a certificate, and none
+// of them is kept for ever.
+func TestManyHosts(t *testing.T) {
+	hosts := 20_000
+	if testing.Short() {
+		hosts = 4_000
+	}
+	w := newWorld(t)
+	w.broker.routes(route.Entry{Provider: "openai", Route: authsome.Route{Host: "*.many.example.com", Inject: []authsome.Injection{
+		{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
+	}}})
+	roots := pool(w.ours)
+	var wrong atomic.Int64
+	visit := func(from, to int) {
+		var work sync.WaitGroup
+		for worker := range 4 {
+			work.Go(func() {
+				for i := from + worker; i < to; i += 4 {
+					host := fmt.Sprintf("h%d.many.example.com", i)
+					c, err := net.Dial("tcp", w.addr)
+					if err != nil {
+						wrong.Add(1)
+						continue
+					}
+					_, _ = fmt.Fprintf(c, "CONNECT %s:443 HTTP/1.1\r\n%s\r\n", host, basic(token))
+					answer := make([]byte, len("HTTP/1.1 200 Connection established\r\n\r\n"))
+					_, err = io.ReadFull(c, answer)
+					if err == nil {
+						err = tls.Client(c, &tls.Config{RootCAs: roots, ServerName: host}).Handshake()
+					}
+					if err != nil {
+						wrong.Add(1)
+					}
+					_ = c.Close()
+				}
+			})
+		}
+		work.Wait()
+	}
+	visit(0, 3_000) // more than are kept
+	before := heap()
+	visit(3_000, hosts)
+	if grown := heap() - before; grown > 8<<20 {
+		t.Errorf("the heap grew by %d KB with %d more hosts", grown>>10, hosts-3_000)
+	}
+	if n := wrong.Load(); n != 0 {
+		t.Errorf("%d hosts were not served", n)
+	}
+}
+
+// heap is what is in use after a collection, in bytes.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools held comes free by the second
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestSNI: a server name of another host is refused in the handshake; none is

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -45,15 +46,20 @@ func TestSlowChildren(t *testing.T) {
 		raw    string // before TLS
 		secure bool
 		inside string // in TLS, once a whole request has been answered
+		drip   bool   // and then a byte every five seconds
 		life   time.Duration
 	}{
-		"silent":                {"", false, "", time.Minute},
-		"half a CONNECT":        {connect[:20], false, "", time.Minute},
-		"a CONNECT, no token":   {"CONNECT a:443 HTTP/1.1\r\n\r\n", false, "", time.Minute},
-		"no hello":              {connect, false, "", time.Minute},
-		"half a hello":          {connect + "\x16\x03\x01\x02\x00", false, "", time.Minute},
-		"half a request header": {connect, true, request[:20], time.Minute},
-		"idle between requests": {connect, true, "", 10 * time.Minute},
+		"silent":                       {"", false, "", false, time.Minute},
+		"half a CONNECT":               {connect[:20], false, "", false, time.Minute},
+		"a CONNECT drop by drop":       {connect[:20], false, "", true, time.Minute},
+		"a CONNECT, no token":          {"CONNECT a:443 HTTP/1.1\r\n\r\n", false, "", false, time.Minute},
+		"no hello":                     {connect, false, "", false, time.Minute},
+		"half a hello":                 {connect + "\x16\x03\x01\x02\x00", false, "", false, time.Minute},
+		"a hello drop by drop":         {connect + "\x16\x03\x01\x02\x00", false, "", true, time.Minute},
+		"an http:// drop by drop":      {"GET http://a/ HTTP/1.1\r\nX: ", false, "", true, time.Minute},
+		"half a request header":        {connect, true, request[:20], false, time.Minute},
+		"a request header by the drop": {connect, true, request[:20], true, time.Minute},
+		"idle between requests":        {connect, true, "", false, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,7 +79,8 @@ func TestSlowChildren(t *testing.T) {
 				_, _ = io.WriteString(child, tt.raw)
 				br := bufio.NewReader(child)
 				var from io.Reader = br
-				if len(tt.raw) >= len(connect) {
+				var to io.Writer = child
+				if strings.HasPrefix(tt.raw, connect) {
 					if _, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect}); err != nil {
 						t.Fatal(err)
 					}
@@ -85,9 +92,23 @@ func TestSlowChildren(t *testing.T) {
 						t.Fatal("no answer")
 					}
 					_, _ = io.WriteString(conn, tt.inside)
-					from = inner
+					from, to = inner, conn
 				}
 				began := time.Now()
+				dripped := make(chan struct{})
+				if !tt.drip {
+					close(dripped)
+				} else {
+					go func() {
+						defer close(dripped)
+						for {
+							time.Sleep(5 * time.Second)
+							if _, err := io.WriteString(to, "x"); err != nil {
+								return
+							}
+						}
+					}()
+				}
 				if _, err := io.Copy(io.Discard, from); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 					t.Error(err)
 				}
@@ -95,6 +116,7 @@ func TestSlowChildren(t *testing.T) {
 					t.Errorf("dropped after %s, want %s", got, tt.life)
 				}
 				_ = child.Close()
+				<-dripped
 				cancel()
 				if err := <-served; err != nil {
 					t.Error(err)

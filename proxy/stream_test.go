@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -138,24 +137,7 @@ func TestBigBodies(t *testing.T) {
 			http.Error(rw, err.Error(), http.StatusBadRequest)
 		}
 	})
-	var peak atomic.Uint64
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		var m runtime.MemStats
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				runtime.ReadMemStats(&m)
-				peak.Store(max(peak.Load(), m.HeapAlloc))
-			}
-		}
-	}()
-	runtime.GC()
-	var before runtime.MemStats
-	runtime.ReadMemStats(&before)
+	grown := watchHeap()
 	for _, proto := range []string{http1, http2} {
 		c := w.client(proto)
 		if err := equalPattern(w.get(c, "https://api.openai.com/").Body, size); err != nil {
@@ -177,16 +159,79 @@ func TestBigBodies(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}
-	close(stop)
-	<-done
-	if grown := int64(peak.Load()) - int64(before.HeapAlloc); grown > 48<<20 {
-		t.Errorf("the heap grew by %d MB", grown>>20)
+	if n := grown(); n > 48<<20 {
+		t.Errorf("the heap grew by %d MB", n>>20)
 	}
 	ends := w.broker.ends(6)
 	if ends[0].out.Received != size || ends[1].out.Sent != size || ends[2].out.Sent != size {
 		t.Errorf("counted %d down, %d and %d up", ends[0].out.Received, ends[1].out.Sent, ends[2].out.Sent)
 	}
 }
+
+// watchHeap looks at the heap from now on. The result gives by how much it had
+// grown at its highest, in bytes.
+func watchHeap() func() int64 {
+	before := heap()
+	var peak int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		var m runtime.MemStats
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				runtime.ReadMemStats(&m)
+				peak = max(peak, int64(m.HeapAlloc))
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		<-done
+		return peak - before
+	}
+}
+
+// TestTenGigabytes up and down: no limit of size or of time cuts them, none of
+// the counters is of 32 bits, and none of it stays in memory. What the bytes are
+// is TestBigBodies' business.
+func TestTenGigabytes(t *testing.T) {
+	size := int64(10 << 30)
+	if testing.Short() {
+		size = 256 << 20
+	}
+	w := newWorld(t)
+	w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodGet {
+			_, _ = io.Copy(struct{ io.Writer }{rw}, &io.LimitedReader{R: tireless{}, N: size})
+			return
+		}
+		_, _ = fmt.Fprint(rw, n, err)
+	})
+	grown := watchHeap()
+	c := w.client(http1)
+	if n, err := io.Copy(io.Discard, w.get(c, "https://api.openai.com/").Body); n != size || err != nil {
+		t.Errorf("%d bytes came down, %v", n, err)
+	}
+	body := &io.LimitedReader{R: tireless{}, N: size}
+	if got, want := text(t, w.do(c, http.MethodPut, "https://api.openai.com/", io.NopCloser(body))), fmt.Sprint(size, nil); got != want {
+		t.Errorf("%s bytes went up", got)
+	}
+	if n := grown(); n > 32<<20 {
+		t.Errorf("the heap grew by %d MB", n>>20)
+	}
+	if ends := w.broker.ends(2); ends[0].out.Received != size || ends[1].out.Sent != size {
+		t.Errorf("counted %d down, %d up", ends[0].out.Received, ends[1].out.Sent)
+	}
+}
+
+// tireless gives bytes of any value, without making them.
+type tireless struct{}
+
+func (tireless) Read(b []byte) (int, error) { return len(b), nil }
 
 // TestChildGoesAway: the upstream request is given up, in the middle of either
 // body, and that is what the audit says.

@@ -2,12 +2,14 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/big"
@@ -24,6 +26,7 @@ import (
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/ca"
 	"github.com/authsome/authsome/route"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // TestUntrustedUpstream: no certificate but a good one gets a credential, and
@@ -278,6 +281,81 @@ func TestNonRepeatableRequestIsSentOnce(t *testing.T) {
 	problem(t, w.do(c, http.MethodPost, "https://api.openai.com/", strings.NewReader("charge me once")), 502, "upstream_unreachable")
 	if n := posts.Load(); n != 1 {
 		t.Errorf("sent %d times", n)
+	}
+}
+
+// TestResumesSessionsWithServices: the second connection to a service saves the
+// handshake's signatures, and no session goes from one account to the next.
+func TestResumesSessionsWithServices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	srv := w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(rw, r.TLS.DidResume)
+	}, only(http1), func(s *httptest.Server) { s.TLS.GetConfigForClient = nil }) // which would make new ticket keys each time
+	srv.Config.SetKeepAlivesEnabled(false)
+	c := w.client(http1)
+	for i, want := range []string{"false", "true", "true", "false", "true"} {
+		if i == 3 {
+			w.broker.set("openai", &account{secret: "sk-another", private: true})
+		}
+		if got := text(t, w.get(c, "https://api.openai.com/")); got != want {
+			t.Errorf("connection %d: resumed is %s", i, got)
+		}
+	}
+}
+
+// TestDeadAddress: a service with several addresses is reached while one of
+// them answers (RFC 8305).
+func TestDeadAddress(t *testing.T) { // not parallel: the resolver is the process's
+	old := net.DefaultResolver
+	defer func() { net.DefaultResolver = old }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go answerDNS(there, map[dnsmessage.Type][]dnsmessage.ResourceBody{
+			dnsmessage.TypeA:    {&dnsmessage.AResource{A: [4]byte{127, 0, 0, 2}}, &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}},
+			dnsmessage.TypeAAAA: {&dnsmessage.AAAAResource{AAAA: [16]byte{15: 1}}},
+		})
+		return here, nil
+	}}
+	w := newWorld(t, direct)
+	srv := w.serve("two.example.com", echo) // on 127.0.0.1 alone
+	_, digits, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	port, err := strconv.Atoi(digits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local(w, "two.example.com", port)
+	if s := sawOf(t, w.get(w.client(http1), "https://two.example.com:"+digits+"/")); s.Header.Get("Authorization") != "Bearer "+openaiKey {
+		t.Errorf("the service saw %+v", s)
+	}
+}
+
+// answerDNS answers queries of DNS over a stream (RFC 1035, section 4.2.2).
+func answerDNS(c net.Conn, records map[dnsmessage.Type][]dnsmessage.ResourceBody) {
+	defer func() { _ = c.Close() }()
+	for {
+		var length uint16
+		if binary.Read(c, binary.BigEndian, &length) != nil {
+			return
+		}
+		raw := make([]byte, length)
+		if _, err := io.ReadFull(c, raw); err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(raw) != nil || len(m.Questions) != 1 {
+			return
+		}
+		q := m.Questions[0]
+		m.Header.Response, m.Additionals = true, nil
+		for _, body := range records[q.Type] {
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: body})
+		}
+		out, err := m.Pack()
+		if err != nil {
+			return
+		}
+		_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...))
 	}
 }
 

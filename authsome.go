@@ -10,6 +10,8 @@
 // import it; the import table is held by arch_test.go.
 package authsome
 
+import "strings"
+
 // Version is the version of the program, "dev" when built without
 // -ldflags "-X github.com/authsome/authsome.Version=v1.2.3". The CLI and the
 // daemon refuse to work together when theirs differ.
@@ -20,6 +22,29 @@ var Version = "dev"
 // look for it go on working. A placeholder may name a connection after a dot:
 // "authsome-proxy-managed.work".
 const Placeholder = "authsome-proxy-managed"
+
+// FindPlaceholder looks for our placeholder in a text. connection is the one
+// that it names after its dot, or "".
+func FindPlaceholder(s string) (connection string, found bool) {
+	_, after, ok := strings.Cut(s, Placeholder)
+	if !ok {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(after, ".")
+	if !ok {
+		return "", true
+	}
+	for i := range len(rest) {
+		if !connectionByte(rest[i]) {
+			return rest[:i], true
+		}
+	}
+	return rest, true
+}
+
+func connectionByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-@", c) >= 0
+}
 
 // BrowserPort is the TCP port on 127.0.0.1 for browsers. People have registered
 // http://127.0.0.1:7998/auth/callback/oauth as a redirect URI with GitHub,

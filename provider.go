@@ -130,6 +130,10 @@ type Route struct {
 	// are removed when ours goes on (Anthropic: Authorization when x-api-key is
 	// injected).
 	Strip []string
+	// StripQuery and StripCookies do the same for parameters of the query and
+	// for cookies.
+	StripQuery   []string
+	StripCookies []string
 }
 
 // Slot is the place in a request where a credential goes.
@@ -139,7 +143,25 @@ type Slot string
 const (
 	SlotHeader Slot = "header" // Name: Value
 	SlotBasic  Slot = "basic"  // Authorization: Basic base64(Value), Value "user:password"
+	SlotQuery  Slot = "query"  // ?Name=Value, percent-encoded
+	SlotPath   Slot = "path"   // a part of a segment; Name is a route.Template such as "/bot{}"
+	SlotCookie Slot = "cookie" // Cookie: Name=Value, beside the child's other cookies
+	SlotJSON   Slot = "json"   // a field of a JSON body; Name are the objects' keys, joined by dots
+	SlotForm   Slot = "form"   // a field of an application/x-www-form-urlencoded body
 )
+
+// Place is where a credential goes in a request.
+type Place struct {
+	Slot Slot
+	Name string // as in Injection
+}
+
+// Beyond reports whether the slot is elsewhere than in a header of its own, so
+// that the proxy must look into the request for it.
+func (s Slot) Beyond() bool { return s != SlotHeader && s != SlotBasic }
+
+// InBody reports whether the body has to be read for the slot.
+func (s Slot) InBody() bool { return s == SlotJSON || s == SlotForm }
 
 // When says under which circumstances a credential goes onto a request.
 type When string
@@ -163,7 +185,7 @@ const (
 // wants its keys elsewhere than its access tokens, a route has one for each.
 type Injection struct {
 	Slot  Slot
-	Name  string // header name for SlotHeader; "Authorization" for SlotBasic
+	Name  string // header name for SlotHeader; "Authorization" for SlotBasic; see Slot
 	Value string
 	When  When // "" is Always
 }

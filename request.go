@@ -25,6 +25,49 @@ type Request struct {
 	Repository string
 	// ID ties the intent and the completion of one request in the audit.
 	ID string
+	// Connection is the one that the child asks for by ConnectionHeader; "" for
+	// none.
+	Connection string
+	// Inspection is nil until a Resolution with the verdict Inspect asked for it.
+	Inspection *Inspection
+}
+
+// ConnectionHeader is a header by which a child says for one request which
+// connection is meant. It goes no further than the proxy.
+const ConnectionHeader = "Authsome-Connection"
+
+// Inspection is what the proxy has found in the places beyond the header: that
+// there is room for a credential, and whether our placeholder stands there, but
+// not what else does.
+type Inspection struct {
+	// Found are the places that this request has: all of its query and its
+	// cookies, a path that is like the template, a body of the slot's kind that
+	// has the field or an object for it.
+	Found []Found
+	// Path is Request.Path with a placeholder where a value of the child's own
+	// stood in the path's slot: what the audit shows.
+	Path string
+}
+
+// Found is one place that a request has.
+type Found struct {
+	Place
+	Placeholder bool
+	Connection  string // that the placeholder names after its dot; "" for none
+}
+
+// In returns what was found in a place; nil when the request has none such, or
+// nobody has looked.
+func (i *Inspection) In(p Place) *Found {
+	if i == nil {
+		return nil
+	}
+	for n := range i.Found {
+		if i.Found[n].Place == p {
+			return &i.Found[n]
+		}
+	}
+	return nil
 }
 
 // Verdict is what the proxy does with a request.
@@ -37,6 +80,9 @@ const (
 	// Challenge forwards with the child's own placeholder removed, and asks
 	// again with Challenged set when the upstream answers 401.
 	Challenge Verdict = "challenge"
+	// Inspect asks again with Request.Inspection set: which credential it is
+	// depends on what stands in the places of Resolution.Look.
+	Inspect Verdict = "inspect"
 )
 
 // Resolution is the broker's answer to one request.
@@ -46,6 +92,9 @@ type Resolution struct {
 	Connection string
 	Strip      []string    // header names to remove first
 	Set        []SetHeader // then to set
+	Look       []Place     // with Inspect: where to look
+	// Rewrite is what changes beyond whole headers; nil when nothing does.
+	Rewrite *Rewrite
 	// Private permits an upstream on a private address: the person approved
 	// this host at login.
 	Private bool
@@ -62,6 +111,19 @@ type Resolution struct {
 // SetHeader is one header to put on a request.
 type SetHeader struct {
 	Name  string
+	Value Secret
+}
+
+// Rewrite is what changes in a request's query, path, cookies or body. What is
+// not named stays as the child sent it, byte for byte.
+type Rewrite struct {
+	Strip []Place // parameters of the query and cookies to remove first
+	Set   []SetPlace
+}
+
+// SetPlace is one place to fill. The value is not encoded yet.
+type SetPlace struct {
+	Place
 	Value Secret
 }
 

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -103,10 +104,27 @@ func (b *Browser) Open(ctx context.Context, address string) (internet.Page, erro
 	return b.walk(ctx, address, "", "")
 }
 
+// Form opens one of authsome's own pages, types the values by the names of their
+// fields, sends the form, and goes on as Consent to where that leads. A question
+// without fields is answered with yes.
+func (b *Browser) Form(ctx context.Context, address string, values map[string]string) (internet.Page, error) {
+	return b.walkWith(ctx, address, "consent", "", values)
+}
+
 // step fills in one page and presses its button; what is on it decides. It
 // returns what was pressed, or "" when there was nothing to press.
-const step = `((login, code, answer) => {
+const step = `((login, code, answer, values) => {
   const at = id => document.getElementById(id);
+  const press = (button, id) => { document.documentElement.dataset.pressed = "yes"; button.click(); return id; };
+  if (values && location.hostname === "127.0.0.1") {
+    for (const [name, value] of Object.entries(values)) {
+      const field = document.querySelector("main form [name=\"field." + name + "\"]");
+      if (!field) return "";
+      field.value = value;
+    }
+    const send = document.querySelector("main form button[type=submit]:not(.quiet), main button[form=confirm]");
+    return send ? press(send, "sent") : "";
+  }
   const type = (field, text) => { if (field && text) field.value = text; };
   type(at("login") || document.querySelector("input[name=login]"), login);
   const asked = at("user_code") || document.querySelector("input[type=text][name=user_code]");
@@ -114,16 +132,34 @@ const step = `((login, code, answer) => {
   if (!answer || asked && !asked.value) return "";
   for (const id of [answer, "signin", "continue"]) {
     const button = at(id);
-    if (button) { document.documentElement.dataset.pressed = "yes"; button.click(); return id; }
+    if (button) return press(button, id);
   }
   return "";
-})(%q, %q, %q)`
+})(%s, %s, %s, %s)`
 
-// settled tells that the page is there and is not the one whose button was
-// pressed.
-const settled = `document.readyState === "complete" && !document.documentElement.dataset.pressed`
+// settled tells that the page is there, is not the one whose button was pressed,
+// and does not lead on by itself at once.
+const settled = `document.readyState === "complete" && !document.documentElement.dataset.pressed &&
+  !document.querySelector('meta[http-equiv=refresh][content^="0;"]')`
 
 func (b *Browser) walk(ctx context.Context, address, answer, userCode string) (internet.Page, error) {
+	return b.walkWith(ctx, address, answer, userCode, nil)
+}
+
+// script is step with its arguments.
+func script(arguments ...any) (string, error) {
+	written := make([]any, len(arguments))
+	for i, a := range arguments {
+		text, err := json.Marshal(a)
+		if err != nil {
+			return "", err
+		}
+		written[i] = text
+	}
+	return fmt.Sprintf(step, written...), nil
+}
+
+func (b *Browser) walkWith(ctx context.Context, address, answer, userCode string, values map[string]string) (internet.Page, error) {
 	start, err := url.Parse(address)
 	if err != nil {
 		return internet.Page{}, err
@@ -135,23 +171,29 @@ func (b *Browser) walk(ctx context.Context, address, answer, userCode string) (i
 	if err := chromedp.Do(tab, chromedp.Navigate(address)); err != nil {
 		return internet.Page{}, fmt.Errorf("open %s: %w", start.Redacted(), err)
 	}
+	left := false // the place where it began
 	for range 12 {
 		at, text, err := b.read(tab)
 		if err != nil {
 			return internet.Page{}, err
 		}
 		page := internet.Page{URL: at, Text: strings.Join(strings.Fields(text), " ")}
-		if ip := net.ParseIP(at.Hostname()); at.Host != start.Host && ip != nil && ip.IsLoopback() {
+		left = left || at.Host != start.Host
+		if ip := net.ParseIP(at.Hostname()); left && ip != nil && ip.IsLoopback() {
 			return page, nil // the callback
 		}
-		pressed, err := chromedp.Run(tab, chromedp.Evaluate[string](fmt.Sprintf(step, b.Login, userCode, answer)))
+		code, err := script(b.Login, userCode, answer, values)
+		if err != nil {
+			return page, err
+		}
+		pressed, err := chromedp.Run(tab, chromedp.Evaluate[string](code))
 		if err != nil {
 			return page, fmt.Errorf("on %s: %w", at.Redacted(), err)
 		}
 		if pressed == "" {
 			return page, nil
 		}
-		userCode = ""
+		userCode, values = "", nil
 	}
 	return internet.Page{}, errors.New("the pages go on and on")
 }

@@ -160,13 +160,16 @@ func (p *Proxy) upstreamProblem(err error, host string, port int) *problem {
 			Message: where + " is on a private address, and the login did not approve that: no credential was sent",
 		}
 	case errors.As(err, &pe):
-		prob.Failed, prob.Cause = "upstream proxy", pe.Error()
+		prob.Failed, prob.Cause, prob.Fix = "upstream proxy", pe.Error(), fixProxy
 		if pe.Timeout {
 			prob.Code = upstreamTimeout
 		}
 	case errors.As(err, &te):
 		prob.Code, prob.Failed, prob.Cause = upstreamTLS, "upstream", tlsCause(te.err)
 		prob.Message = "no secure connection to " + where + ": " + prob.Cause
+		if unknown := (x509.UnknownAuthorityError{}); errors.As(te.err, &unknown) {
+			prob.Fix = fixRoots
+		}
 		return prob
 	case isTimeout(err):
 		prob.Code = upstreamTimeout

@@ -69,6 +69,30 @@ var statuses = map[code]int{
 	internal:                 http.StatusInternalServerError,
 }
 
+// fixes are for problems that name none of their own. An ambiguous or malformed
+// request is the program's own to mend, and the message says how.
+var fixes = map[code]string{
+	loginRequired:            "authsome list",
+	reauthenticationRequired: "authsome list",
+	denied:                   "authsome list",
+	ambiguous:                "authsome list",
+	placeholderMisplaced:     "authsome list",
+	misdirected:              "open a connection of its own to the host of the request",
+	tokenRequired:            "authsome run -- COMMAND",
+	upstreamTLS:              "authsome daemon logs -n 20",
+	upstreamUnreachable:      "authsome doctor",
+	upstreamTimeout:          "authsome doctor",
+	shuttingDown:             "send the request again",
+	internal:                 "authsome daemon logs -n 20",
+}
+
+// What helps when the daemon's own way out is wrong. The person runs it, in a
+// terminal of their own: a run may not change that way.
+const (
+	fixProxy = "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT authsome daemon serve"
+	fixRoots = "SSL_CERT_FILE=FILE authsome daemon serve"
+)
+
 // errorHeader carries the code, so that a client need not read the body. It is
 // removed from what upstreams answer: only we set it.
 const errorHeader = "Authsome-Error"
@@ -79,7 +103,8 @@ type problem struct {
 	Message string `json:"message"`
 	// Provider is the one that the request would have gone to.
 	Provider string `json:"provider,omitempty"`
-	// Fix is the command that helps.
+	// Fix is the command that helps, or in words what the program has to do; see
+	// fixes.
 	Fix string `json:"fix,omitempty"`
 	// Host, Failed and Cause say of an upstream failure where, who ("network",
 	// "upstream proxy", "upstream") and why.
@@ -125,7 +150,11 @@ func fromBroker(err error) *problem {
 func (p *problem) status() int { return statuses[p.Code] }
 
 func (p *problem) body() []byte {
-	b, err := json.Marshal(p)
+	full := *p
+	if full.Fix == "" {
+		full.Fix = fixes[p.Code]
+	}
+	b, err := json.Marshal(full)
 	if err != nil { // strings only: cannot be
 		return []byte("{}\n")
 	}

@@ -248,6 +248,9 @@ func (x *exchange) failure(ctx context.Context, err error) *problem {
 		panic(http.ErrAbortHandler)
 	}
 	prob := x.p.upstreamProblem(err, x.host, x.port)
+	if prob.Provider = x.res.Provider; prob.Code == privateAddress {
+		prob.Fix = "authsome login " + x.res.Provider + " --connection " + x.res.Connection + " --force --allow-private"
+	}
 	x.p.log.Info("no answer from upstream", "host", x.host, "code", prob.Code, "cause", prob.Cause)
 	return prob
 }

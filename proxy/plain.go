@@ -79,7 +79,7 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 		if scheme == "https" {
 			refuse(errUnknownHost(host, port))
 		} else {
-			refuse(&problem{Code: denied, Host: host, Message: "this run refuses http:// requests: no credential is for them"})
+			refuse(&problem{Code: denied, Host: host, Message: "this run refuses http:// requests: no credential is for them", Fix: "ask for https://" + host})
 		}
 		return
 	}
@@ -99,7 +99,7 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 }
 
 // onThisMachine reports whether what the child sends stays on this machine.
-// Some old clients (axios before 1.x behind a proxy) send `GET https://…` where
+// Some clients (axios 1.7, which much is built on) send `GET https://…` where
 // others send CONNECT, and leave TLS to the proxy. On loopback that is no worse
 // than a tunnel: the request holds a placeholder, and only what may read the
 // child's memory reads what goes over the wire.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -150,7 +152,14 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 			t.Errorf("%s has no status", c)
 		}
 	}
+	page, err := os.ReadFile("../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for c, s := range statuses {
+		if row := fmt.Sprintf("\n| `%s` | %d |", c, s); !strings.Contains(string(page), row) {
+			t.Errorf("docs/proxy.md has no row %q", row[1:])
+		}
 		if s < 400 || !strings.Contains((&problem{Code: c}).header(2, true), http.StatusText(s)) {
 			t.Errorf("%s: %d", c, s)
 		}

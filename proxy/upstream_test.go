@@ -56,6 +56,9 @@ func TestUntrustedUpstream(t *testing.T) {
 		if got["host"] != "api.openai.com" || !strings.Contains(got["cause"].(string), cause) || !strings.Contains(got["message"].(string), "api.openai.com") {
 			t.Errorf("%s: %v", cause, got)
 		}
+		if roots := strings.Contains(got["fix"].(string), "SSL_CERT_FILE"); roots != (cause == "unknown authority") {
+			t.Errorf("%s: fix %v", cause, got["fix"])
+		}
 		if reached.Load() {
 			t.Errorf("%s: the request was sent", cause)
 		}
@@ -142,7 +145,8 @@ func TestPrivateAddresses(t *testing.T) {
 		url := "https://" + net.JoinHostPort(host, digits) + "/"
 		w.broker.set("openai", &account{secret: openaiKey})
 		c := w.client(http1)
-		if got := problem(t, w.get(c, url), 403, "private_address"); got["host"] != host {
+		if got := problem(t, w.get(c, url), 403, "private_address"); got["host"] != host || got["provider"] != "openai" ||
+			got["fix"] != "authsome login openai --connection default --force --allow-private" {
 			t.Errorf("%v", got)
 		}
 		if reached.Load() != 0 {
@@ -374,7 +378,7 @@ func TestUpstreamProxy(t *testing.T) {
 
 	w = newWorld(t, func(w *world, _ *proxyConfig) { w.net.auth = "me:other" }, withProxyUser("me", password))
 	got := problem(t, w.get(w.client(http1), "https://api.openai.com/"), 502, "upstream_unreachable")
-	if got["failed"] != "upstream proxy" || !strings.Contains(got["cause"].(string), "407") || strings.Contains(fmt.Sprint(got)+w.log.String(), password) {
+	if got["failed"] != "upstream proxy" || !strings.Contains(got["fix"].(string), "HTTPS_PROXY") || !strings.Contains(got["cause"].(string), "407") || strings.Contains(fmt.Sprint(got)+w.log.String(), password) {
 		t.Errorf("%v", got)
 	}
 	w = newWorld(t, func(_ *world, c *proxyConfig) {

@@ -44,6 +44,13 @@ func (b *Broker) discover(ctx context.Context, req *authsome.LoginRequest) (*aut
 		return nil, loginWork{}, authsome.E(authsome.ProviderExists, "log in to %s: there is a provider %s already, which is another service", req.URL, p.Name).
 			WithHint("authsome login %s --name NAME", req.URL)
 	}
+	for _, other := range b.Catalog.All() {
+		// Two providers with one route: neither would get its requests.
+		if other.Name != p.Name && other.OAuth != nil && other.OAuth.Resource == site.URL {
+			return nil, loginWork{}, authsome.E(authsome.ProviderExists, "log in to %s: it is the provider %s already", req.URL, other.Name).
+				WithHint("authsome login %s; for another account: authsome login %s --connection NAME", other.Name, other.Name)
+		}
+	}
 	o := site.OAuth
 	work.Server, work.Definition, work.found = &o, site.Definition, p
 	return p, work, nil

@@ -132,8 +132,8 @@ type Route struct {
 	Strip []string
 	// StripQuery and StripCookies do the same for parameters of the query and
 	// for cookies.
-	StripQuery   []string
-	StripCookies []string
+	StripQuery   []string `json:",omitempty"`
+	StripCookies []string `json:",omitempty"`
 }
 
 // Slot is the place in a request where a credential goes.

@@ -37,6 +37,7 @@ const (
 	FieldClientID       = "client_id"
 	FieldClientSecret   = "client_secret"
 	FieldPrivateKey     = "private_key"     // PEM
+	FieldCertificate    = "certificate"     // PEM, with what it was issued by
 	FieldServiceAccount = "service_account" // Google's key file, JSON
 	FieldAppID          = "app_id"          // GitHub App
 	FieldInstallationID = "installation_id" // GitHub App

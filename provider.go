@@ -148,6 +148,13 @@ const (
 	SlotCookie Slot = "cookie" // Cookie: Name=Value, beside the child's other cookies
 	SlotJSON   Slot = "json"   // a field of a JSON body; Name are the objects' keys, joined by dots
 	SlotForm   Slot = "form"   // a field of an application/x-www-form-urlencoded body
+	// SlotMessage is our placeholder in the text messages of a WebSocket: in the
+	// field Name (the objects' keys, joined by dots) of those that are JSON, or
+	// anywhere when Name is "".
+	SlotMessage Slot = "message"
+	// SlotCertificate is the connection to the service itself, which is made
+	// with the fields FieldCertificate and FieldPrivateKey.
+	SlotCertificate Slot = "certificate"
 )
 
 // Place is where a credential goes in a request.

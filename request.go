@@ -23,6 +23,8 @@ type Request struct {
 	// Repository is the git repository that Path lies in, "" when none: what a
 	// challenge is remembered for.
 	Repository string
+	// Upgrade is the protocol that the child asks to switch to, "" for none.
+	Upgrade string
 	// ID ties the intent and the completion of one request in the audit.
 	ID string
 	// Connection is the one that the child asks for by ConnectionHeader; "" for
@@ -95,6 +97,12 @@ type Resolution struct {
 	Look       []Place     // with Inspect: where to look
 	// Rewrite is what changes beyond whole headers; nil when nothing does.
 	Rewrite *Rewrite
+	// Message is what is put into the messages of the WebSocket that the request
+	// opens; nil when they pass as they are.
+	Message *Message
+	// Certificate is the client certificate to connect to the service with, and
+	// its key, in PEM; empty when it gets none.
+	Certificate Secret
 	// Private permits an upstream on a private address: the person approved
 	// this host at login.
 	Private bool
@@ -124,6 +132,13 @@ type Rewrite struct {
 // SetPlace is one place to fill. The value is not encoded yet.
 type SetPlace struct {
 	Place
+	Value Secret
+}
+
+// Message says what replaces our placeholder in the text messages that the child
+// sends: Value, which is not encoded yet, in the field At as in SlotMessage.
+type Message struct {
+	At    string
 	Value Secret
 }
 

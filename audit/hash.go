@@ -6,23 +6,21 @@ package audit
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
-
-	"github.com/authsome/authsome"
+	"time"
 )
 
-// NewID is a fresh event id: "audit_" and 32 hex digits.
+// NewID is a fresh event id: "audit_" and 32 hex digits, of which the first
+// twelve are the time in milliseconds, as in a UUID of version 7 (RFC 9562,
+// section 5.7). In the index over ids, new ones are then neighbours, so that a
+// log of a million events takes more as quickly as an empty one.
 func NewID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixMilli())<<16)
+	_, _ = rand.Read(b[6:]) // never fails (crypto/rand, Go 1.24)
 	return "audit_" + hex.EncodeToString(b[:])
 }
-
-// Encode is the form of an event that is stored and hashed. What was stored is
-// hashed as it is when the chain is checked, and not encoded again: a later
-// version may know other fields.
-func Encode(ev authsome.Event) ([]byte, error) { return json.Marshal(ev) }
 
 // Start is what the first event of a vault is chained to, so that the events of
 // one vault are no chain of another.

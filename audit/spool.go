@@ -46,6 +46,10 @@ type Spool struct {
 	next   int64    // number of the next file to be drained
 	closed bool
 
+	// recent are the events that are in file, so that Drain need not read them
+	// back; nil when file has more than these.
+	recent []authsome.Event
+
 	drain sync.Mutex
 	lines *bufio.Reader // of the file being drained
 }
@@ -58,8 +62,12 @@ const maxLine = 256 << 10
 // more than a thousand years.
 const digits = 12
 
-// maxBatch bounds one transaction.
-const maxBatch = 2000
+// maxBatch bounds one transaction, and maxRecent what is held in memory when no
+// transaction succeeds for a while.
+const (
+	maxBatch  = 2000
+	maxRecent = 2 * maxBatch
+)
 
 // ErrClosed is the cause of Append's error after Close.
 var ErrClosed = errors.New("the audit spool is closed")
@@ -115,7 +123,10 @@ func (s *Spool) attach() error {
 		_ = f.Close()
 		return err
 	}
-	s.file, s.size, s.torn = f, fi.Size(), fi.Size() > 0
+	s.file, s.size, s.torn, s.recent = f, fi.Size(), fi.Size() > 0, nil
+	if s.size == 0 {
+		s.recent = make([]authsome.Event, 0, 16)
+	}
 	return nil
 }
 
@@ -126,7 +137,7 @@ func (s *Spool) Append(ev authsome.Event) error {
 		// The database refuses it, which would hold up every event after it.
 		return authsome.E(authsome.Internal, "record an event: it has no id or no vault (%s)", ev.Type)
 	}
-	line, err := json.Marshal(ev)
+	line, err := Encode(ev)
 	if err != nil {
 		return authsome.E(authsome.Internal, "record an event: %w", err)
 	}
@@ -151,6 +162,11 @@ func (s *Spool) Append(ev authsome.Event) error {
 	s.size += int64(n)
 	if err == nil {
 		s.torn = false
+		if s.recent != nil && len(s.recent) < maxRecent {
+			s.recent = append(s.recent, ev)
+		} else {
+			s.recent = nil
+		}
 		return nil
 	}
 	// Half a line, because the disk is full. It is taken back, so that the next
@@ -159,7 +175,7 @@ func (s *Spool) Append(ev authsome.Event) error {
 		if terr := s.file.Truncate(s.size - int64(n)); terr == nil {
 			s.size -= int64(n)
 		} else {
-			s.torn = true
+			s.torn, s.recent = true, nil
 		}
 	}
 	return s.fail("record an event in", err)
@@ -172,13 +188,18 @@ func (s *Spool) Append(ev authsome.Event) error {
 func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
 	s.drain.Lock()
 	defer s.drain.Unlock()
-	stuck := s.rotate() // older files are drained all the same
+	number, recent, stuck := s.rotate() // older files are drained all the same
 	files, err := s.numbers()
 	if err != nil {
 		return s.fail("drain", err)
 	}
 	for _, n := range files {
-		if err := s.drainFile(s.name(n), commit); err != nil {
+		if n == number && recent != nil {
+			err = s.drainMemory(s.name(n), recent, commit)
+		} else {
+			err = s.drainFile(s.name(n), commit)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -189,22 +210,24 @@ func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
 }
 
 // rotate gives the file that is appended to a number, if there is anything in
-// it, and begins another.
-func (s *Spool) rotate() error {
+// it, and begins another. It returns the number, -1 if there is none, and the
+// events of that file when memory has all of them.
+func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.size == 0 {
-		return nil
+		return -1, nil, nil
 	}
 	if len(strconv.FormatInt(s.next, 10)) > digits {
-		return errors.New("the numbers of its files have come to their end; move the highest aside")
+		return -1, nil, errors.New("the numbers of its files have come to their end; move the highest aside")
 	}
 	if s.file != nil {
 		_ = s.file.Close() // nothing is buffered that this could lose; Windows renames no open file
 		s.file = nil
 	}
-	err := os.Rename(s.path, s.name(s.next))
-	if err == nil {
+	number = -1
+	if err = os.Rename(s.path, s.name(s.next)); err == nil {
+		number, recent = s.next, s.recent
 		s.next++
 		s.size = 0
 	}
@@ -213,7 +236,20 @@ func (s *Spool) rotate() error {
 			err = aerr
 		}
 	}
-	return err
+	return number, recent, err
+}
+
+// drainMemory is drainFile for a file whose events are at hand.
+func (s *Spool) drainMemory(name string, events []authsome.Event, commit func(batch []authsome.Event) error) error {
+	for batch := range slices.Chunk(events, maxBatch) {
+		if err := commit(Merge(batch)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(name); err != nil {
+		return s.fail("drain", err)
+	}
+	return nil
 }
 
 func (s *Spool) drainFile(name string, commit func(batch []authsome.Event) error) error {
@@ -285,16 +321,17 @@ func (s *Spool) keep(line []byte) error {
 // batch: the completion says all that the intent did. What stays "started" in
 // the log was cut short by the daemon's end.
 func Merge(batch []authsome.Event) []authsome.Event {
-	done := map[string]bool{}
-	for _, ev := range batch {
-		if ev.Request != "" && ev.Status != "started" {
-			done[ev.Run+"/"+ev.Request] = true
+	type request struct{ run, id string }
+	done := make(map[request]bool, len(batch)/2)
+	for i := range batch {
+		if ev := &batch[i]; ev.Request != "" && ev.Status != "started" {
+			done[request{ev.Run, ev.Request}] = true
 		}
 	}
 	out := make([]authsome.Event, 0, len(batch))
-	for _, ev := range batch {
-		if ev.Status != "started" || ev.Request == "" || !done[ev.Run+"/"+ev.Request] {
-			out = append(out, ev)
+	for i := range batch {
+		if ev := &batch[i]; ev.Status != "started" || ev.Request == "" || !done[request{ev.Run, ev.Request}] {
+			out = append(out, *ev)
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package authsome
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // DefaultConnection is the name that a connection gets when the person gives
 // none.
@@ -128,10 +131,18 @@ func (m Mode) Configured() bool { return m == ConfiguredAllow || m == Configured
 
 // Grant is what one launched child may use. It lives as long as its run.
 type Grant struct {
-	ID        string
-	Identity  Identity
-	Mode      Mode
-	Choices   map[string]string // provider → connection, from `run --connection`
-	Program   string            // base name of the command that was launched
+	ID       string
+	Identity Identity
+	Mode     Mode
+	Choices  map[string]string // provider → connection, from `run --connection`
+	// Providers are the only ones that the run may use, from `run --provider`,
+	// sorted; none means all.
+	Providers []string `json:",omitempty"`
+	Program   string   // base name of the command that was launched
 	CreatedAt time.Time
+}
+
+// Allows reports whether the run may use a provider.
+func (g *Grant) Allows(provider string) bool {
+	return len(g.Providers) == 0 || slices.Contains(g.Providers, provider)
 }

@@ -129,12 +129,11 @@ type snapshot struct {
 // owner is whose connections are meant.
 type owner struct{ vault, user string }
 
-// holdings are the connections of one owner, with the two routing tables that
-// follow from them.
+// holdings are the connections of one owner, with the routing that follows from
+// them.
 type holdings struct {
 	byProvider map[string]*accounts
-	connected  *route.Table // providers with a connection
-	configured *route.Table // all providers
+	routing    *routing
 }
 
 // accounts are the connections of one owner at one provider.
@@ -309,13 +308,8 @@ func (b *Broker) retable(h *holdings) error {
 		}
 	}
 	var err error
-	if h.connected, err = route.NewTable(connected); err != nil {
-		return authsome.E(authsome.Internal, "build the routing table: %w", err)
-	}
-	if h.configured, err = route.NewTable(configured); err != nil {
-		return authsome.E(authsome.Internal, "build the routing table: %w", err)
-	}
-	return nil
+	h.routing, err = newRouting(connected, configured)
+	return err
 }
 
 // addresses are the different BaseURLs of an owner's connections, "" for the
@@ -331,20 +325,6 @@ func (a *accounts) addresses() []string {
 		}
 	}
 	return out
-}
-
-// tables are what a grant's requests are looked up in: the providers with a
-// connection, then, in the modes that route them, all; nil otherwise.
-func (b *Broker) tables(g *authsome.Grant) (connected, configured *route.Table) {
-	h := b.snapshot.Load().holdings[owner{g.Identity.Vault, g.Identity.User}]
-	switch {
-	case h == nil:
-		return nil, nil
-	case g.Mode.Configured():
-		return h.connected, h.configured
-	default:
-		return h.connected, nil
-	}
 }
 
 // routed reports whether any route of the grant is on a host.

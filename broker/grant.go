@@ -23,6 +23,8 @@ type GrantSpec struct {
 	Program string
 	Mode    authsome.Mode     // "" is ConnectedAllow
 	Choices map[string]string // provider → connection
+	// Providers are the only ones that the run may use; none means all.
+	Providers []string
 }
 
 // grants are the runs that may use credentials. Tokens are looked up by their
@@ -81,11 +83,23 @@ func (b *Broker) StartGrant(ctx context.Context, id authsome.Identity, spec Gran
 			return nil, none, none, err
 		}
 	}
+	only := slices.Compact(slices.Sorted(slices.Values(spec.Providers)))
+	for _, p := range only {
+		if _, err := b.provider(p); err != nil {
+			return nil, none, none, err
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(spec.Choices)) {
+		if len(only) > 0 && !slices.Contains(only, p) {
+			return nil, none, none, authsome.E(authsome.Usage, "start a run: it is to use a connection of %s, which is not among the providers that it is limited to", p).
+				WithHint("name it with --provider as well, or leave --connection %s=… out", p)
+		}
+	}
 	token, secret = authsome.NewSecret(randomToken(32)), authsome.NewSecret(randomToken(32))
 	g := &grant{
 		Grant: authsome.Grant{
 			ID: "run_" + randomToken(10), Identity: id, Mode: spec.Mode, Choices: maps.Clone(spec.Choices),
-			Program: clip(spec.Program), CreatedAt: b.Now().UTC(),
+			Providers: only, Program: clip(spec.Program), CreatedAt: b.Now().UTC(),
 		},
 		tokenHash:  sha256.Sum256([]byte(token.Reveal())),
 		secretHash: sha256.Sum256([]byte(secret.Reveal())),
@@ -248,7 +262,7 @@ func (b *Broker) Placeholders(g *authsome.Grant) (env map[string]string, hosts [
 	env, providers = map[string]string{}, map[string]string{}
 	for name, a := range h.byProvider {
 		p, ok := b.Catalog.Get(name)
-		if !ok {
+		if !ok || !g.Allows(name) {
 			continue
 		}
 		use := g.Choices[name]

@@ -351,7 +351,7 @@ func (b *Broker) swap(row authsome.ConnectionRow) (x *held, relogin bool, err er
 			x.IsDefault = false // where the default is has not changed
 			h.put(x)
 			now := b.snapshot.Load().of(who)
-			h.connected, h.configured = now.connected, now.configured
+			h.routing = now.routing
 			return x, false, b.publishAs(who, h)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 // runOptions are the flags of `run`.
 type runOptions struct {
 	connections []string // provider=name
+	providers   []string // the only ones; none means all
 	mode        string
 	explain     bool
 	noProfile   bool
@@ -49,6 +50,7 @@ answer "log in first" for those without a connection.`,
 		Example: `  authsome run -- codex
   authsome run -- gh api user
   authsome run --connection github=work -- git push
+  authsome run --provider openai,github -- codex          # and nothing else of yours
   authsome run --explain -- codex exec 'fix the tests'    # show what would change`,
 		// Everything after -- is the child's, however it looks.
 		DisableFlagsInUseLine: true,
@@ -60,9 +62,13 @@ answer "log in first" for those without a connection.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.connections, "connection", nil, "use this connection: PROVIDER=NAME (may be repeated)")
+	f.StringSliceVar(&o.providers, "provider", nil, "use these providers only: `NAME,…` (may be repeated)")
 	f.StringVar(&o.mode, "mode", "", "connected_allow, connected_deny, configured_allow or configured_deny")
 	f.BoolVar(&o.explain, "explain", false, "print what the command would get, and do not start it")
 	f.BoolVar(&o.noProfile, "no-profile", false, "add nothing that is meant for this agent in particular")
+	_ = cmd.RegisterFlagCompletionFunc("provider", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeProviders(cmd, nil, typed)
+	})
 	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(modes, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -131,7 +137,9 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 	gathered := make(chan *launch.Roots, 1)
 	go func() { gathered <- launch.GatherRoots(a.Environ, runtime.GOOS) }()
 
-	g, err := a.grant(ctx, argv[0], o.mode, choices)
+	g, err := a.grant(ctx, api.GrantRequest{
+		Program: filepath.Base(argv[0]), Mode: o.mode, Connections: choices, Providers: o.providers,
+	})
 	if err != nil {
 		return err
 	}
@@ -174,7 +182,11 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 		}
 		return err
 	}
-	if len(g.info.Providers) == 0 {
+	switch only := g.info.Only; {
+	case len(g.info.Providers) > 0:
+	case len(only) > 0:
+		a.note("authsome: of what --provider names nothing is connected yet, so this run has no credentials; for example: authsome login %s", only[0])
+	default:
 		a.note("authsome: nothing is connected yet, so this run has no credentials; for example: authsome login github")
 	}
 	if plan != nil {
@@ -219,30 +231,30 @@ type heldGrant struct {
 
 // grant asks the daemon for a grant. Inside a run it is the outer one's: the
 // daemon gives no second, and what was connected meanwhile is in its answer.
-func (a *app) grant(ctx context.Context, command, mode string, choices map[string]string) (*heldGrant, error) {
+func (a *app) grant(ctx context.Context, req api.GrantRequest) (*heldGrant, error) {
 	home, err := a.home()
 	if err != nil {
 		return nil, err
 	}
-	g := &heldGrant{home: home}
+	g := &heldGrant{home: home, request: req}
 	if a.insideRun() {
 		client, err := a.client(ctx)
 		if err != nil {
 			return nil, err
 		}
-		err = g.join(ctx, client, mode, choices)
+		err = g.join(ctx, client)
 		// A variable may have outlived its run.
 		if err == nil || authsome.CodeOf(err) != authsome.Invalid {
 			return g, err
 		}
 	}
-	if client, err := a.openGrant(ctx, g, command, mode, choices); err != nil {
+	if client, err := a.openGrant(ctx, g); err != nil {
 		if g.listener != nil {
 			_ = g.listener.Close()
 		}
 		if client != nil && authsome.CodeOf(err) == authsome.Forbidden {
 			// Inside a run after all, which its variables no longer say.
-			if jerr := g.join(ctx, client, mode, choices); jerr == nil || authsome.CodeOf(jerr) == authsome.Usage {
+			if jerr := g.join(ctx, client); jerr == nil || authsome.CodeOf(jerr) == authsome.Usage {
 				return g, jerr
 			}
 		}
@@ -254,7 +266,7 @@ func (a *app) grant(ctx context.Context, command, mode string, choices map[strin
 
 // openGrant asks for a grant of this run's own, and returns the daemon that was
 // asked. Where none is known yet, it is looked for, or started.
-func (a *app) openGrant(ctx context.Context, g *heldGrant, command, mode string, choices map[string]string) (*api.Client, error) {
+func (a *app) openGrant(ctx context.Context, g *heldGrant) (*api.Client, error) {
 	prepare := func() (*net.TCPListener, api.GrantRequest, error) {
 		// Without the multipath kind, which takes longer and is for other machines.
 		var lc net.ListenConfig
@@ -264,7 +276,6 @@ func (a *app) openGrant(ctx context.Context, g *heldGrant, command, mode string,
 			return nil, g.request, authsome.E(authsome.Internal, "listen on 127.0.0.1 for the child: %w", err)
 		}
 		g.listener = ln.(*net.TCPListener)
-		g.request = api.GrantRequest{Program: filepath.Base(command), Mode: mode, Connections: choices}
 		g.request.Salt, g.request.Env = hashes(a.Environ)
 		return g.listener, g.request, nil
 	}
@@ -285,7 +296,7 @@ func (a *app) openGrant(ctx context.Context, g *heldGrant, command, mode string,
 const joinWithin = 5 * time.Second
 
 // join takes the grant of the run that this process is in.
-func (g *heldGrant) join(ctx context.Context, client *api.Client, mode string, choices map[string]string) error {
+func (g *heldGrant) join(ctx context.Context, client *api.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	for {
@@ -301,9 +312,9 @@ func (g *heldGrant) join(ctx context.Context, client *api.Client, mode string, c
 			}
 			continue
 		}
-		if mode != "" || len(choices) > 0 {
-			return authsome.E(authsome.Usage, "a run inside a run uses the outer one's mode and connections").
-				WithHint("leave --mode and --connection out; a request can choose by its placeholder: authsome-proxy-managed.NAME")
+		if r := g.request; r.Mode != "" || len(r.Connections)+len(r.Providers) > 0 {
+			return authsome.E(authsome.Usage, "a run inside a run uses the outer one's mode, providers and connections").
+				WithHint("leave --mode, --provider and --connection out; a request can choose by its placeholder: authsome-proxy-managed.NAME")
 		}
 		g.info, g.outer, g.listener, g.conn = info, true, nil, nil
 		return nil

@@ -14,6 +14,7 @@ type explanation struct {
 	Command   []string          `json:"command"` // as it would be started
 	Path      string            `json:"path"`
 	Providers map[string]string `json:"providers"` // → connection
+	Only      []string          `json:"only"`      // the providers that the run is limited to; none means all
 	Hosts     []string          `json:"hosts"`
 	Profile   string            `json:"profile,omitempty"`
 	Arguments []launch.Addition `json:"arguments"`
@@ -25,11 +26,14 @@ type explanation struct {
 // explain says what the command would get.
 func (a *app) explain(argv []string, path string, plan *launch.Plan, changes []launch.Change, g *heldGrant) error {
 	e := explanation{
-		Command: argv, Path: path, Providers: g.info.Providers, Hosts: g.info.Hosts,
+		Command: argv, Path: path, Providers: g.info.Providers, Only: g.info.Only, Hosts: g.info.Hosts,
 		Arguments: []launch.Addition{}, Notes: []string{}, Changes: changes, Outer: g.outer,
 	}
 	if e.Providers == nil {
 		e.Providers = map[string]string{}
+	}
+	if e.Only == nil {
+		e.Only = []string{}
 	}
 	if e.Hosts == nil {
 		e.Hosts = []string{}
@@ -60,6 +64,9 @@ func (e explanation) text() string {
 		used = []string{"none"}
 	}
 	fmt.Fprintf(&b, "Uses:    %s\n", cleanLine(strings.Join(used, ", ")))
+	if len(e.Only) > 0 {
+		fmt.Fprintf(&b, "Limited: to %s (--provider)\n", cleanLine(strings.Join(e.Only, ", ")))
+	}
 	if len(e.Hosts) > 0 {
 		fmt.Fprintf(&b, "Routes:  %s\n", cleanLine(strings.Join(e.Hosts, ", ")))
 	}

@@ -61,7 +61,7 @@ func (d *Daemon) openGrant(id authsome.Identity, conn *net.UnixConn) (_ *run, _ 
 		x.grant, err = d.broker.ResumeGrant(ctx, id, req.Renew.ID, x.token, secret)
 	} else {
 		x.grant, x.token, secret, err = d.broker.StartGrant(ctx, id, broker.GrantSpec{
-			Program: req.Program, Mode: authsome.Mode(req.Mode), Choices: req.Connections,
+			Program: req.Program, Mode: authsome.Mode(req.Mode), Choices: req.Connections, Providers: req.Providers,
 		})
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (d *Daemon) grantInfo(x *run) api.GrantInfo {
 	env, hosts, providers := d.broker.Placeholders(x.grant)
 	return api.GrantInfo{
 		ID: x.grant.ID, Token: x.token.Reveal(), CreatedAt: x.grant.CreatedAt, CA: string(d.authority.CertPEM()),
-		Placeholders: env, Hosts: hosts, Providers: providers, Port: x.port,
+		Placeholders: env, Hosts: hosts, Providers: providers, Only: x.grant.Providers, Port: x.port,
 	}
 }
 

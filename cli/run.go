@@ -26,6 +26,8 @@ type runOptions struct {
 	mode        string
 	explain     bool
 	noProfile   bool
+	noShims     bool
+	noShim      []string
 }
 
 func newRunCmd(a *app) *cobra.Command {
@@ -46,7 +48,11 @@ The two dashes are needed: what follows them is the command and nothing else.
 Modes: connected_allow (default) routes the services that you are logged in to
 and lets everything else pass; connected_deny refuses everything else;
 configured_allow and configured_deny treat every known service alike, and
-answer "log in first" for those without a connection.`,
+answer "log in first" for those without a connection.
+
+Some programs look at no variable for proxies. For them a shim is loaded by Node
+and by Python, and JVMs get a trust store; --no-shims leaves that out, and so
+does AUTHSOME_NO_SHIM, with names separated by commas, or "all".`,
 		Example: `  authsome run -- codex
   authsome run -- gh api user
   authsome run --connection github=work -- git push
@@ -66,6 +72,9 @@ answer "log in first" for those without a connection.`,
 	f.StringVar(&o.mode, "mode", "", "connected_allow, connected_deny, configured_allow or configured_deny")
 	f.BoolVar(&o.explain, "explain", false, "print what the command would get, and do not start it")
 	f.BoolVar(&o.noProfile, "no-profile", false, "add nothing that is meant for this agent in particular")
+	f.BoolVar(&o.noShims, "no-shims", false, "load nothing into Node, Python or Java")
+	f.StringSliceVar(&o.noShim, "no-shim", nil, "leave this shim out: java, node or python (may be repeated)")
+	_ = cmd.RegisterFlagCompletionFunc("no-shim", cobra.FixedCompletions([]string{"java", "node", "python"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("provider", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return a.completeProviders(cmd, nil, typed)
 	})
@@ -125,6 +134,10 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 	if o.mode != "" && !slices.Contains(modes, o.mode) {
 		return authsome.E(authsome.Usage, "there is no such mode").WithHint("one of %s", strings.Join(modes, ", "))
 	}
+	withoutShims, err := o.withoutShims(a.getenv(noShimVariable))
+	if err != nil {
+		return err
+	}
 	path, err := launch.Find(argv[0])
 	if err != nil {
 		return err
@@ -166,12 +179,13 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 	env, changes := launch.Environment(launch.Settings{
 		Environ: a.Environ, OS: runtime.GOOS, Proxy: proxy, Trust: trust,
 		Placeholders: g.info.Placeholders, Leaked: g.info.Leaked, Hosts: g.info.Hosts, Plan: plan,
+		WithoutShims: withoutShims,
 	})
 	for _, w := range roots.Warnings {
 		a.warn("%s", cleanLine(w))
 	}
 	if o.explain {
-		return a.explain(argv, path, plan, changes, g)
+		return a.explain(argv, path, plan, changes, shimsFor(withoutShims, changes), g)
 	}
 	if err := trust.Check(ca); err != nil {
 		return err

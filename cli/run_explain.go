@@ -18,16 +18,17 @@ type explanation struct {
 	Hosts     []string          `json:"hosts"`
 	Profile   string            `json:"profile,omitempty"`
 	Arguments []launch.Addition `json:"arguments"`
+	Shims     []launch.Shim     `json:"shims"`
 	Notes     []string          `json:"notes"`
 	Changes   []launch.Change   `json:"environment"`
 	Outer     bool              `json:"inside_run"`
 }
 
 // explain says what the command would get.
-func (a *app) explain(argv []string, path string, plan *launch.Plan, changes []launch.Change, g *heldGrant) error {
+func (a *app) explain(argv []string, path string, plan *launch.Plan, changes []launch.Change, shims []launch.Shim, g *heldGrant) error {
 	e := explanation{
 		Command: argv, Path: path, Providers: g.info.Providers, Only: g.info.Only, Hosts: g.info.Hosts,
-		Arguments: []launch.Addition{}, Notes: []string{}, Changes: changes, Outer: g.outer,
+		Arguments: []launch.Addition{}, Shims: shims, Notes: []string{}, Changes: changes, Outer: g.outer,
 	}
 	if e.Providers == nil {
 		e.Providers = map[string]string{}
@@ -72,6 +73,13 @@ func (e explanation) text() string {
 	}
 	if e.Profile != "" {
 		fmt.Fprintf(&b, "Profile: %s (--no-profile leaves it out)\n", e.Profile)
+	}
+	for i, s := range e.Shims {
+		title := "        "
+		if i == 0 {
+			title = "Shims:  "
+		}
+		fmt.Fprintf(&b, "%s %s, which %s (--no-shim %s leaves it out)\n", title, s.Name, s.Does, s.Name)
 	}
 	if len(e.Arguments) > 0 {
 		b.WriteString("\nArguments that are added:\n")

@@ -27,6 +27,8 @@ import (
 //	    ca.pem            ours, and what the person adds to Node's and Deno's
 //	    wgetrc            the person's settings and ca_certificate
 //	    php/authsome.ini  curl.cainfo and openssl.cafile
+//	    trust.jks         the same as bundle.pem for Java, where there is one
+//	    node.cjs, python  the shims of shims.go
 //
 // Nothing in it is secret. It is made anew in memory at each run and compared
 // with what lies there, byte for byte: the runs of the same uid could have
@@ -60,6 +62,7 @@ type Roots struct {
 	bundle pemSet // what replaces a client's own roots
 	extra  pemSet // what is read beside them
 	wgetrc []byte
+	java   *keyStore // nil without a JVM
 
 	// sum is of the first summed bytes of the bundle: all that are known before
 	// there is a grant.
@@ -122,6 +125,12 @@ func GatherRoots(environ []string, goos string) *Roots {
 		r.warn("no roots were found on this system: set SSL_CERT_FILE to a file of certificates, or the child will trust nothing but routed hosts")
 	}
 	r.readWgetrc(env)
+	if findJava(env, goos) {
+		r.java = new(keyStore)
+		for _, part := range r.bundle.text {
+			r.java.addPEM(part)
+		}
+	}
 	r.sum, r.summed = sha256.New(), r.bundle.text.size()
 	_ = r.bundle.text.writeTo(r.sum, 0)
 	return r
@@ -466,6 +475,7 @@ func (r *Roots) readWgetrc(env *variables) {
 // Trust is a bundle on disk, in use until Release.
 type Trust struct {
 	dir  string
+	java bool      // there is a JVM, and a trust store for it
 	lock io.Closer // nil where there is none
 }
 
@@ -513,12 +523,24 @@ func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 	_ = r.bundle.text.writeTo(r.sum, r.summed)
 	_ = r.extra.text.writeTo(r.sum, 0)
 	fmt.Fprintf(r.sum, "%s%d %d", r.wgetrc, r.bundle.text.size(), r.extra.text.size())
-	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(r.sum.Sum(nil))[:16])}
+	shims := shimFiles()
+	for _, f := range shims {
+		_ = f.data.writeTo(r.sum, 0)
+	}
+	if r.java != nil {
+		r.sum.Write([]byte("java"))
+	}
+	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(r.sum.Sum(nil))[:16]), java: r.java != nil}
 	files := []trustFile{
 		{bundleFile, r.bundle.text},
 		{caFile, r.extra.text},
 		{wgetrcFile, text{r.wgetrc, []byte("ca_certificate=" + t.Bundle() + "\n")}},
 		{filepath.Join(phpDir, phpFile), text{fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", t.Bundle(), t.Bundle())}},
+	}
+	files = append(files, shims...)
+	if r.java != nil {
+		r.java.addPEM(ca)
+		files = append(files, trustFile{javaFile, text{r.java.bytes()}})
 	}
 	for attempt := 0; ; attempt++ {
 		err := t.use(base, files)
@@ -545,7 +567,7 @@ type trustFile struct {
 // holds the directory.
 func (t *Trust) use(base string, files []trustFile) error {
 	fresh := false
-	for _, dir := range []string{base, t.dir, t.PHP()} {
+	for _, dir := range []string{base, t.dir, t.PHP(), t.Python()} {
 		made, err := privateDir(dir)
 		if err != nil {
 			return err
@@ -557,6 +579,9 @@ func (t *Trust) use(base string, files []trustFile) error {
 		return err
 	}
 	t.lock = lock
+	// What a Python has compiled counts for the next instead of the file beside
+	// it, and nobody compares it.
+	_ = os.RemoveAll(filepath.Join(t.Python(), "__pycache__"))
 	for _, f := range files {
 		path := filepath.Join(t.dir, f.name)
 		if same(path, f.data) {

@@ -204,7 +204,7 @@ func TestBundleIsPrivateAndChecked(t *testing.T) {
 	_, ca := newCA(t)
 	evil, evilPEM := newCA(t)
 	base := filepath.Join(t.TempDir(), "authsome", trustDir)
-	env := []string{"SSL_CERT_FILE=" + file(t, "roots", evilPEM[:0], ca)}
+	env := []string{"SSL_CERT_FILE=" + file(t, "roots", evilPEM[:0], ca), "JAVA_HOME=/jvm"}
 	trust := write(t, GatherRoots(env, runtime.GOOS), base, ca)
 	var files []string
 	err := filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
@@ -220,7 +220,7 @@ func TestBundleIsPrivateAndChecked(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 8 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	right := map[string][]byte{}

@@ -2,7 +2,6 @@ package launch
 
 import (
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,6 +23,8 @@ type Settings struct {
 	Hosts []string
 	// Plan is what the agent's profile adds; nil for none.
 	Plan *Plan
+	// WithoutShims are the names of those that are switched off.
+	WithoutShims []string
 }
 
 // Change is one difference between the parent's environment and the child's,
@@ -112,9 +113,6 @@ const proxyModeName = "AUTHSOME_PROXY_MODE"
 // the route, the trust, and the mark of a run. Later ones win, so that no
 // provider definition and no profile can move the route or the trust. No name
 // occurs twice.
-//
-// JAVA_TOOL_OPTIONS is left alone: every JVM would say so on its standard
-// error, and a JVM cannot send the token by properties anyway.
 func Environment(s Settings) ([]string, []Change) {
 	parent := parse(s.Environ, s.OS)
 	c := &changes{child: parse(s.Environ, s.OS), parent: parent}
@@ -184,6 +182,7 @@ func Environment(s Settings) ([]string, []Change) {
 		dirs, _ := parent.get("PHP_INI_SCAN_DIR")
 		c.set("PHP_INI_SCAN_DIR", phpDirs(dirs, t.PHP(), s.OS), "PHP's curl reads no variable for roots")
 	}
+	c.shims(s)
 	c.set(proxyModeName, "true", "marks what is inside a run")
 	return c.child.environ(), c.list(s.Proxy)
 }
@@ -209,14 +208,11 @@ func usable(name, value string) bool {
 // phpDirs adds our directory to PHP_INI_SCAN_DIR. An empty element, which an
 // unset variable amounts to, stands for the directory that was compiled in.
 func phpDirs(preset, ours, goos string) string {
-	sep := ":"
-	if goos == "windows" {
-		sep = ";"
-	}
+	sep := string(listSeparator(goos))
 	dirs := strings.Split(preset, sep)
 	dirs = slices.DeleteFunc(dirs, func(d string) bool {
 		// One of an outer run, or of one that is over.
-		return d == ours || filepath.Base(d) == phpDir && filepath.Base(filepath.Dir(filepath.Dir(d))) == trustDir
+		return d == ours || inTrust(d, phpDir)
 	})
 	if len(dirs) == 0 {
 		dirs = []string{""}

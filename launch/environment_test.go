@@ -59,6 +59,7 @@ func TestEnvironment(t *testing.T) {
 		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=" + bundle,
 		"NODE_EXTRA_CA_CERTS=" + dir + "/ca.pem", "DENO_CERT=" + dir + "/ca.pem",
 		"WGETRC=" + dir + "/wgetrc", "PHP_INI_SCAN_DIR=:" + dir + "/php",
+		`NODE_OPTIONS=--require "` + dir + `/node.cjs"`, "PYTHONPATH=" + dir + "/python",
 		"AUTHSOME_PROXY_MODE=true",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -88,6 +89,8 @@ func TestEnvironmentOverridesPresets(t *testing.T) {
 			case strings.EqualFold(name, "no_proxy"): // a path is no host
 			case name == "PHP_INI_SCAN_DIR":
 				want = "/preset/PHP_INI_SCAN_DIR"
+			case name == "NODE_OPTIONS":
+				want = "/preset/NODE_OPTIONS " + want
 			case strings.HasPrefix(value, "/preset"):
 				t.Errorf("%s: %s stays %s", goos, name, value)
 			}
@@ -124,7 +127,7 @@ func TestEnvironmentRemoves(t *testing.T) {
 // What the person needs and what is not ours to judge stays.
 func TestEnvironmentKeeps(t *testing.T) {
 	for _, kv := range []string{
-		"SSL_CERT_DIR=/etc/ssl/certs", "AUTHSOME_HOME=/h", "AUTHSOME_LOG=debug", "JAVA_TOOL_OPTIONS=-Xmx1g", "NODE_OPTIONS=--max-old-space-size=1",
+		"SSL_CERT_DIR=/etc/ssl/certs", "AUTHSOME_HOME=/h", "AUTHSOME_LOG=debug", "JAVA_TOOL_OPTIONS=-Xmx1g",
 		"EMPTY=", "MULTI=a\nb", "EQUALS=a=b=", "GIT_SSL_CAPATH=/x", "FTP_PROXY=http://ftp", "odd-name=1", "ÄÖÜ=1",
 	} {
 		name, value, _ := strings.Cut(kv, "=")

@@ -6,6 +6,8 @@
 //	environment.go  the child's variables from the parent's
 //	noproxy.go      which of the person's NO_PROXY entries may stay
 //	bundle.go       the files that the trust variables name
+//	shims.go        what routes Node and Python where no variable does
+//	java.go         a trust store for JVMs
 //	roots*.go       where a system keeps its certificates
 //	profile.go      what an agent needs beyond that; the data is in profiles/
 //	check.go        one request through the new grant before the child starts

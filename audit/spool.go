@@ -66,7 +66,7 @@ const digits = 12
 // transaction succeeds for a while.
 const (
 	maxBatch  = 2000
-	maxRecent = 2 * maxBatch
+	maxRecent = 4 * maxBatch
 )
 
 // ErrClosed is the cause of Append's error after Close.

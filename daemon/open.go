@@ -307,7 +307,7 @@ type recorder struct {
 
 // batchEvery is how long events are gathered: `log -f` shows a request with
 // this delay at most.
-const batchEvery = 50 * time.Millisecond
+const batchEvery = 200 * time.Millisecond
 
 func newRecorder(spool *audit.Spool, st *store.Store) *recorder {
 	return &recorder{spool: spool, store: st, fresh: make(chan struct{}, 1)}

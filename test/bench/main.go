@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -28,18 +29,26 @@ const key = "bench-key-0123456789abcdef"
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds to take medians over")
+	onlyText := flag.String("only", "", "measure only the workloads whose name this expression matches, and no commands")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-rounds N] PATH/TO/authsome")
+		fmt.Fprintln(os.Stderr, "usage: bench [-rounds N] [-only EXPRESSION] PATH/TO/authsome")
 		os.Exit(64)
 	}
-	if err := run(flag.Arg(0), *rounds); err != nil {
+	if err := run(flag.Arg(0), *rounds, *onlyText); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path string, rounds int) error {
+func run(path string, rounds int, onlyText string) error {
+	var only *regexp.Regexp
+	if onlyText != "" {
+		var err error
+		if only, err = regexp.Compile(onlyText); err != nil {
+			return fmt.Errorf("-only: %w", err)
+		}
+	}
 	binary, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -63,10 +72,12 @@ func run(path string, rounds int) error {
 		}
 	}
 	fmt.Printf("%s, %d CPUs, %s, %s\n\n", runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
-	if err := commands(w, rounds); err != nil {
-		return err
+	if only == nil {
+		if err := commands(w, rounds); err != nil {
+			return err
+		}
 	}
-	return proxies(w, rounds)
+	return proxies(w, rounds, only)
 }
 
 // commands measures whole processes.

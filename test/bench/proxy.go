@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -102,7 +103,7 @@ var workloads = []workload{
 	{name: "upload, 1 client", clients: 1, path: "/sink", upload: 64 << 20, floor: ".48"},
 }
 
-func proxies(w *harness.World, rounds int) error {
+func proxies(w *harness.World, rounds int, only *regexp.Regexp) error {
 	// One run holds the grant for all measurements.
 	cmd := w.Command("run", "--", "sh", "-c", `echo "$HTTPS_PROXY"; cat "$SSL_CERT_FILE"; echo END; exec sleep 3600`).Cmd()
 	out, err := cmd.StdoutPipe()
@@ -147,6 +148,9 @@ func proxies(w *harness.World, rounds int) error {
 	fmt.Println("| rate as a ratio to direct | blind tunnel | authsome | floor | direct | CPU of authsome |")
 	fmt.Println("|---|--:|--:|--:|--:|--:|")
 	for _, wl := range workloads {
+		if only != nil && !only.MatchString(wl.name) {
+			continue
+		}
 		var tunnel, inject, absolute, used []float64
 		for round := range rounds {
 			rates := make([]float64, len(targets))

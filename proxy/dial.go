@@ -84,20 +84,60 @@ var errOnlyHTTP2 = errors.New("the server refuses http/1.1")
 var errNoHTTP2 = errors.New("the server does not speak HTTP/2, which the request needs")
 
 // dialTLS makes a connection that speaks proto ("http/1.1" or "h2"), its
-// certificate verified.
-func (p *Proxy) dialTLS(ctx context.Context, addr, proto string, r reach, sessions tls.ClientSessionCache) (net.Conn, error) {
+// certificate verified, and with ours when the pool has one.
+func (p *Proxy) dialTLS(ctx context.Context, addr, proto string, n *pool) (net.Conn, error) {
+	conn, err := p.secure(ctx, addr, proto, n)
+	if err != nil {
+		return nil, err
+	}
+	if proto != "http/1.1" || conn.ConnectionState().NegotiatedProtocol != "" || p.noALPN.has(addr) {
+		return conn, nil
+	}
+	// No choice means a server that knows no ALPN, or one that knows only h2 and
+	// hangs up when it sees the request (grpc-go does). Which of them is found
+	// out now, once, while nothing has been sent; and one after the other, since
+	// small servers serve one connection at a time.
+	_ = conn.Close()
+	probe, err := p.secure(ctx, addr, "h2", n)
+	if err == nil {
+		_ = probe.Close()
+		return nil, &tlsError{addr, errOnlyHTTP2}
+	}
+	if errors.Is(err, errNoHTTP2) || refusedProtocol(err) {
+		p.noALPN.set(addr, true)
+	}
+	if conn, err = p.secure(ctx, addr, proto, n); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// secure dials and speaks TLS. Over the connection of a server that chooses no
+// protocol HTTP/1.1 is spoken, never HTTP/2.
+func (p *Proxy) secure(ctx context.Context, addr, proto string, n *pool) (*tls.Conn, error) {
 	host, port, err := splitAddr(addr)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := p.dial(ctx, host, port, r)
+	conf := &tls.Config{
+		ServerName: host, RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12,
+		NextProtos: []string{proto}, ClientSessionCache: n.sessions,
+	}
+	if n.certificate != nil {
+		// Before anything is dialled.
+		ours, err := n.certificate()
+		if err != nil {
+			return nil, err
+		}
+		// Whatever authorities the service names: which of them it accepts is for
+		// it to say.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return ours, nil }
+	}
+	raw, err := p.dial(ctx, host, port, n.key.reach)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, &tls.Config{
-		ServerName: host, RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12,
-		NextProtos: []string{proto}, ClientSessionCache: sessions,
-	})
+	conn := tls.Client(raw, conf)
 	ctx, cancel := context.WithTimeout(ctx, tlsTime)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -107,20 +147,9 @@ func (p *Proxy) dialTLS(ctx context.Context, addr, proto string, r reach, sessio
 		}
 		return nil, &tlsError{host, err}
 	}
-	chosen := conn.ConnectionState().NegotiatedProtocol
-	if proto == "h2" && chosen != "h2" {
+	if proto == "h2" && conn.ConnectionState().NegotiatedProtocol != "h2" {
 		_ = conn.Close()
 		return nil, &tlsError{host, errNoHTTP2}
-	}
-	// No choice means a server that knows no ALPN, or one that knows only h2 and
-	// hangs up when it sees the request (grpc-go does). Which of them is found
-	// out now, once, while nothing has been sent.
-	if proto == "http/1.1" && chosen == "" && !p.noALPN.has(addr) {
-		if probe, err := p.dialTLS(ctx, addr, "h2", r, nil); err == nil {
-			_, _ = probe.Close(), conn.Close()
-			return nil, &tlsError{host, errOnlyHTTP2}
-		}
-		p.noALPN.set(addr, true)
 	}
 	return conn, nil
 }
@@ -173,6 +202,8 @@ func (p *Proxy) upstreamProblem(err error, host string, port int) *problem {
 		return prob
 	case isTimeout(err):
 		prob.Code = upstreamTimeout
+	case alertOf(err) != "":
+		prob.Code, prob.Failed, prob.Cause = upstreamTLS, "upstream", alertOf(err)
 	case errors.Is(err, errAnswer):
 		prob.Failed = "upstream"
 	}
@@ -200,11 +231,22 @@ func tlsCause(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "the TLS handshake took too long"
 	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
-		return "the server ended the TLS handshake: " + op.Err.Error()
+	if alert := alertOf(err); alert != "" {
+		return alert
 	}
 	return "the TLS handshake failed"
+}
+
+const alertPrefix = "the server ended TLS: "
+
+// alertOf gives the alert by which a server has ended TLS, in the handshake or
+// right behind it, "" when it has sent none.
+func alertOf(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return alertPrefix + strings.TrimPrefix(op.Err.Error(), "tls: ")
+	}
+	return ""
 }
 
 // errAnswer is an answer that is not HTTP, or none.

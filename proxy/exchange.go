@@ -151,6 +151,7 @@ func (x *exchange) run() {
 	p := x.p
 	x.upgrade = upgradeOf(x.r)
 	x.trailers = hasToken(x.r.Header["Te"], "trailers")
+	x.req.Upgrade = x.upgrade
 	removeHopByHop(x.r.Header)
 
 	epoch := p.registry.epoch.Load()
@@ -193,6 +194,7 @@ func (x *exchange) run() {
 // calls stop when the answer, if any, has been dealt with.
 func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 	header := onward(x.r.Header, x.res, x.trailers, x.upgrade)
+	offer(header, x.res)
 	if x.res.Verdict == authsome.Challenge {
 		withoutPlaceholders(header, append([]string{"Authorization"}, x.res.Strip...))
 	}
@@ -248,6 +250,7 @@ func (x *exchange) failure(ctx context.Context, err error) *problem {
 		panic(http.ErrAbortHandler)
 	}
 	prob := x.p.upstreamProblem(err, x.host, x.port)
+	x.certificateProblem(prob, err)
 	if prob.Provider = x.res.Provider; prob.Code == privateAddress {
 		prob.Fix = "authsome login " + x.res.Provider + " --connection " + x.res.Connection + " --force --allow-private"
 	}

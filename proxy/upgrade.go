@@ -10,14 +10,23 @@ import (
 	"time"
 )
 
-// switchProtocols passes a 101 on and then the bytes of both sides, as they
-// are: WebSocket frames with whatever extensions the two have agreed on.
+// switchProtocols passes a 101 on and then the bytes of both sides. They stay as
+// they are, WebSocket frames with whatever extensions the two have agreed on,
+// unless the resolution says that something is put into the child's messages.
 func (x *exchange) switchProtocols(res *http.Response) {
 	up, ok := res.Body.(io.ReadWriteCloser)
 	if !ok || x.upgrade == "" || !strings.EqualFold(res.Header.Get("Upgrade"), x.upgrade) {
-		x.out.Status, x.out.Err = http.StatusBadGateway, "the upstream switched to a protocol that was not asked for"
-		(&problem{Code: upstreamUnreachable, Host: x.host, Failed: "upstream", Message: x.out.Err}).write(x.w)
+		x.wrongSwitch("the upstream switched to a protocol that was not asked for")
 		return
+	}
+	var watched *socket
+	if x.res.Message != nil {
+		if len(res.Header[extensionsHeader]) > 0 {
+			x.wrongSwitch("the upstream uses a WebSocket extension that was not offered")
+			return
+		}
+		watched = &socket{up: up, sub: newMessages(x.res)}
+		up = watched
 	}
 	protocol := res.Header.Get("Upgrade")
 	removeHopByHop(res.Header)
@@ -49,11 +58,20 @@ func (x *exchange) switchProtocols(res *http.Response) {
 		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
 	}
 	x.out.Sent, x.out.Received, err = splice(upgraded{conn}, from, up)
-	if context.Cause(res.Request.Context()) == errReconsidered {
+	switch {
+	case context.Cause(res.Request.Context()) == errReconsidered:
 		x.out.Err = errReconsidered.Error()
-	} else if err != nil {
+	case watched != nil && watched.reason() != nil:
+		x.out.Err = "ended by the proxy: " + watched.reason().reason
+	case err != nil:
 		x.out.Err = "the stream broke off"
 	}
+}
+
+// wrongSwitch answers in the place of a 101 that nobody asked for.
+func (x *exchange) wrongSwitch(why string) {
+	x.out.Status, x.out.Err = http.StatusBadGateway, why
+	(&problem{Code: upstreamUnreachable, Host: x.host, Failed: "upstream", Message: why}).write(x.w)
 }
 
 // upgraded is the child's side of an upgraded connection. When the upstream has
@@ -65,4 +83,12 @@ type upgraded struct{ net.Conn }
 func (u upgraded) CloseWrite() error {
 	_ = u.Conn.SetReadDeadline(time.Now().Add(lingering))
 	return closeWrite(u.Conn)
+}
+
+// SetLinger is for reset: the connection is cut below TLS, whose end would say
+// that all has come.
+func (u upgraded) SetLinger(int) error {
+	c := childOf(u.Conn)
+	reset(c.Conn)
+	return c.Conn.Close()
 }

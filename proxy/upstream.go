@@ -37,6 +37,9 @@ type poolKey struct {
 	vault, user, provider, connection string // of requests with one
 	generation                        int64
 	reach                             reach
+	// certified connections are made with the connection's certificate: requests
+	// of the same connection that do not want one are not sent over them.
+	certified bool
 }
 
 // pool is the upstream connections of one key. Each transport is made when it
@@ -44,6 +47,9 @@ type poolKey struct {
 type pool struct {
 	key   poolKey
 	grant *authsome.Grant // when the key is a grant's
+	// certificate gives the one to present; nil for none.
+	certificate func() (*tls.Certificate, error)
+	sessions    tls.ClientSessionCache
 
 	http1, http2, cleartext func() *http.Transport
 	mu                      sync.Mutex
@@ -52,7 +58,7 @@ type pool struct {
 
 // pools are all of them, most recently used in front.
 type pools struct {
-	make func(poolKey, *authsome.Grant) *pool
+	make func(poolKey, *authsome.Grant, authsome.Secret) *pool
 
 	mu     sync.Mutex
 	byKey  map[poolKey]*list.Element // of *pool
@@ -63,7 +69,7 @@ type pools struct {
 // one that does not.
 func (p *Proxy) poolFor(g *authsome.Grant, res *authsome.Resolution) *pool {
 	if res == nil || res.Verdict != authsome.Inject {
-		return p.pools.get(poolKey{grant: g.ID}, g)
+		return p.pools.get(poolKey{grant: g.ID}, g, authsome.Secret{})
 	}
 	r := publicAddress
 	if res.Private {
@@ -71,11 +77,11 @@ func (p *Proxy) poolFor(g *authsome.Grant, res *authsome.Resolution) *pool {
 	}
 	return p.pools.get(poolKey{
 		vault: g.Identity.Vault, user: g.Identity.User, provider: res.Provider, connection: res.Connection,
-		generation: res.Generation, reach: r,
-	}, nil)
+		generation: res.Generation, reach: r, certified: !res.Certificate.IsZero(),
+	}, nil, res.Certificate)
 }
 
-func (s *pools) get(k poolKey, g *authsome.Grant) *pool {
+func (s *pools) get(k poolKey, g *authsome.Grant, certificate authsome.Secret) *pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e, ok := s.byKey[k]; ok {
@@ -87,7 +93,7 @@ func (s *pools) get(k poolKey, g *authsome.Grant) *pool {
 	if s.byKey == nil {
 		s.byKey = map[poolKey]*list.Element{}
 	}
-	n := s.make(k, g)
+	n := s.make(k, g, certificate)
 	s.byKey[k] = s.recent.PushFront(n)
 	if s.recent.Len() > maxPools {
 		s.drop(s.recent.Back())
@@ -123,14 +129,16 @@ func (s *pools) close() {
 	}
 }
 
-func (p *Proxy) newPool(k poolKey, g *authsome.Grant) *pool {
-	n := &pool{key: k, grant: g}
-	sessions := tls.NewLRUClientSessionCache(32)
+func (p *Proxy) newPool(k poolKey, g *authsome.Grant, certificate authsome.Secret) *pool {
+	n := &pool{key: k, grant: g, sessions: tls.NewLRUClientSessionCache(32)}
+	if k.certified {
+		n.certificate = clientCertificate(certificate)
+	}
 	over := func(proto string) func() *http.Transport {
 		return sync.OnceValue(func() *http.Transport {
 			t := newTransport()
 			t.DialTLSContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
-				return p.dialTLS(ctx, addr, proto, k.reach, sessions)
+				return p.dialTLS(ctx, addr, proto, n)
 			}
 			t.Protocols = new(http.Protocols)
 			if proto == "h2" {

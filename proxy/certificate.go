@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/authsome/authsome"
+)
+
+// certificateError is a client certificate that cannot be used. Its text holds
+// no part of it.
+type certificateError struct{ why string }
+
+func (e *certificateError) Error() string { return "the client certificate " + e.why }
+
+// clientCertificate reads a certificate and its key once, when they are first
+// needed.
+func clientCertificate(pem authsome.Secret) func() (*tls.Certificate, error) {
+	return sync.OnceValues(func() (*tls.Certificate, error) {
+		text := []byte(pem.Reveal())
+		defer clear(text)
+		c, err := tls.X509KeyPair(text, text)
+		if err != nil {
+			// Login has refused what does not fit together; what it was saved by
+			// may have been another version. The error may quote the PEM.
+			return nil, &certificateError{"cannot be read, or its key belongs to another"}
+		}
+		return &c, nil
+	})
+}
+
+// certificateProblem says of a failure what the client certificate may have to do
+// with it. In TLS 1.3 a service refuses one only after the handshake (RFC 8446,
+// section 4.4.2.4), when the request is on its way; some just hang up.
+func (x *exchange) certificateProblem(prob *problem, err error) {
+	if x.res.Certificate.IsZero() {
+		return
+	}
+	again := "authsome login " + x.res.Provider + " --connection " + x.res.Connection + " --force"
+	var ours *certificateError
+	switch {
+	case errors.As(err, &ours):
+		*prob = problem{Code: reauthenticationRequired, Host: x.host, Message: ours.Error() + ": nothing was sent", Fix: again}
+	case prob.Code == upstreamTLS && strings.Contains(prob.Cause, alertPrefix) && prob.Fix == "":
+		prob.Fix = again
+	case prob.Code == upstreamUnreachable && prob.Failed == "network" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		prob.Cause += ", which may mean that the client certificate was refused"
+		prob.Message += ", which may mean that the client certificate was refused"
+		prob.Fix = again
+	}
+}

@@ -122,6 +122,8 @@ func TestPipedFields(t *testing.T) {
 	secret := api.LoginField{Name: "secret", Label: "Secret", Optional: true}
 	key := api.LoginField{Name: "private_key", Label: "Private key", Multiline: true}
 	const pem = "-----BEGIN PRIVATE KEY-----\ncanary\n\n-----END PRIVATE KEY-----"
+	cert := api.LoginField{Name: "certificate", Label: "Certificate", Multiline: true}
+	const chain = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\nissued by\n-----BEGIN CERTIFICATE-----\nroot\n-----END CERTIFICATE-----"
 	for _, tt := range []struct {
 		name   string
 		fields []api.LoginField
@@ -133,6 +135,11 @@ func TestPipedFields(t *testing.T) {
 		{"a whole file", []api.LoginField{key}, "{\n\t\"canary\": 1\r\n}", map[string]string{"private_key": "{\n\t\"canary\": 1\r\n}"}},
 		{"lines, then a file", []api.LoginField{id, key}, "1\n" + pem, map[string]string{"app_id": "1", "private_key": pem}},
 		{"what is optional is empty", []api.LoginField{id, secret, key}, "1\n\n" + pem, map[string]string{"app_id": "1", "private_key": pem}},
+		{"two files", []api.LoginField{cert, key}, chain + "\n" + pem, map[string]string{"certificate": chain, "private_key": pem}},
+		{"two files and lines", []api.LoginField{id, cert, key, secret}, "1\n" + chain + "\n" + pem + "\ncanary", map[string]string{"app_id": "1", "certificate": chain, "private_key": pem, "secret": "canary"}},
+		{"two files from Windows", []api.LoginField{cert, key}, strings.ReplaceAll(chain+"\n"+pem, "\n", "\r\n"), map[string]string{"certificate": strings.ReplaceAll(chain, "\n", "\r\n"), "private_key": strings.ReplaceAll(pem, "\n", "\r\n")}},
+		{"a certificate alone", []api.LoginField{cert, key}, chain, nil},
+		{"half a file", []api.LoginField{cert, key}, "-----BEGIN CERTIFICATE-----\ncanary", map[string]string{"certificate": "-----BEGIN CERTIFICATE-----", "private_key": "canary"}},
 		{"too few", []api.LoginField{id, key}, "canary", nil},
 		{"too many", []api.LoginField{id}, "canary\ncanary", nil},
 		{"an empty line", []api.LoginField{id, key}, "\ncanary", nil},
@@ -164,6 +171,7 @@ func TestAskText(t *testing.T) {
 	const pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----"
 	for _, tt := range []struct{ name, typed, want, rest string }{
 		{"PEM", strings.ReplaceAll(pem, "\n", "\r") + "\rmore", pem, "more"},
+		{"a chain of certificates", "-----BEGIN CERTIFICATE-----\r-----END CERTIFICATE-----\r-----BEGIN CERTIFICATE-----\r-----END CERTIFICATE-----\r\rmore", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "more"},
 		{"JSON", "{\r  \"canary\": [\"}\"]\r}\rmore", "{\n  \"canary\": [\"}\"]\n}", "more"},
 		{"JSON in a line", "{\"canary\":1}\r", `{"canary":1}`, ""},
 		{"else an empty line", "canary\rtwo\r\rmore", "canary\ntwo\n", "more"},

@@ -32,7 +32,8 @@ func readPiped(r io.Reader, doing string) ([]byte, error) {
 }
 
 // pipedFields makes the fields of a login from lines, one for each in the
-// definition's order. A field of several lines comes last and takes the rest.
+// definition's order. A field of several lines in the middle is a text in PEM, with
+// all the blocks of its kind; one that comes last takes the rest.
 func pipedFields(l api.Login, data []byte) (map[string]authsome.Secret, error) {
 	bad := func(why string, args ...any) error {
 		labels := make([]string, len(l.Fields))
@@ -42,10 +43,22 @@ func pipedFields(l api.Login, data []byte) (map[string]authsome.Secret, error) {
 		return authsome.E(authsome.Invalid, "log in to %s: %s", l.Provider, fmt.Sprintf(why, args...)).
 			WithHint("give %d line(s) on standard input: %s", len(l.Fields), strings.Join(labels, ", "))
 	}
-	lines := bytes.Split(data, []byte("\n"))
-	if last := len(l.Fields) - 1; last >= 0 && l.Fields[last].Multiline && len(lines) > last {
-		lines = append(lines[:last:last], bytes.Join(lines[last:], []byte("\n")))
+	given := bytes.Split(data, []byte("\n"))
+	var lines [][]byte
+	for i, f := range l.Fields {
+		n := min(1, len(given))
+		switch last := i == len(l.Fields)-1; {
+		case last && (f.Multiline || len(given) == 0):
+			n = len(given)
+		case f.Multiline:
+			n = max(n, pemLines(given))
+		}
+		if n > 0 {
+			lines = append(lines, bytes.Join(given[:n], []byte("\n")))
+		}
+		given = given[n:]
 	}
+	lines = append(lines, given...)
 	if len(lines) != len(l.Fields) {
 		return nil, bad("standard input has %d lines, not %d", len(lines), len(l.Fields))
 	}
@@ -70,6 +83,26 @@ func pipedFields(l api.Login, data []byte) (map[string]authsome.Secret, error) {
 		fields[f.Name] = authsome.NewSecret(string(line))
 	}
 	return fields, nil
+}
+
+// pemLines is how many lines the blocks of the first one's kind take, in a text
+// that begins with one.
+func pemLines(lines [][]byte) int {
+	const begin, end = "-----BEGIN ", "-----END "
+	kind, found := bytes.CutPrefix(lines[0], []byte(begin))
+	if !found {
+		return 0
+	}
+	n := 0
+	for i, line := range lines {
+		switch {
+		case bytes.HasPrefix(line, []byte(end)):
+			n = i + 1
+		case bytes.HasPrefix(line, []byte(begin)) && !bytes.Equal(line[len(begin):], kind):
+			return n
+		}
+	}
+	return n
 }
 
 // loginPiped finishes a login with what came from standard input. It answers for

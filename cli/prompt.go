@@ -120,8 +120,8 @@ func (p *prompter) askPublic(ctx context.Context, question string) (string, erro
 	return strings.TrimSpace(string(line)), err
 }
 
-// askText shows a question and returns the lines that are pasted or typed: a PEM
-// block or a JSON object up to where it ends, all else up to an empty line or
+// askText shows a question and returns the lines that are pasted or typed: a key in
+// PEM or a JSON object up to where it ends, all else up to an empty line or
 // Ctrl-D.
 func (p *prompter) askText(ctx context.Context, question string, public bool) (authsome.Secret, error) {
 	_, _ = fmt.Fprintf(p.out, "%s, then an empty line:\r\n", cleanLine(question))
@@ -148,11 +148,12 @@ func (p *prompter) askText(ctx context.Context, question string, public bool) (a
 	}
 }
 
-// wholeText reports whether a text says itself that it is complete.
+// wholeText reports whether a text says itself that it is complete. Behind a
+// certificate there may be those that it was issued by.
 func wholeText(text []byte) bool {
 	text = bytes.TrimSpace(text)
 	last := text[bytes.LastIndexByte(text, '\n')+1:]
-	return bytes.HasPrefix(text, []byte("-----BEGIN ")) && bytes.HasPrefix(last, []byte("-----END ")) ||
+	return bytes.HasPrefix(text, []byte("-----BEGIN ")) && bytes.HasPrefix(last, []byte("-----END ")) && !bytes.HasSuffix(last, []byte(" CERTIFICATE-----")) ||
 		bytes.HasPrefix(text, []byte("{")) && json.Valid(text)
 }
 

@@ -6,10 +6,15 @@
 // redirected, and reach neither a log nor an error as they are.
 package flow
 
-import "github.com/authsome/authsome"
+import (
+	"time"
+
+	"github.com/authsome/authsome"
+)
 
 // Key checks what a person handed over in the API-key flow against the
-// provider's form and returns it as a credential, see Fields.
+// provider's form and returns it as a credential, see Fields. A client
+// certificate and its key must fit together.
 func Key(p *authsome.Provider, given map[string]authsome.Secret) (*authsome.Credential, error) {
 	fields, err := Fields(p.Name, p.Key.Fields, given)
 	if err != nil {
@@ -17,6 +22,11 @@ func Key(p *authsome.Provider, given map[string]authsome.Secret) (*authsome.Cred
 	}
 	if len(fields) == 0 {
 		return nil, authsome.E(authsome.Invalid, "log in to %s: the definition asks for no key", p.Name)
+	}
+	if presentsCertificate(p) {
+		if err := checkCertificate(p.Name, fields, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	return &authsome.Credential{Fields: fields}, nil
 }

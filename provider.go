@@ -163,9 +163,16 @@ type Place struct {
 	Name string // as in Injection
 }
 
-// Beyond reports whether the slot is elsewhere than in a header of its own, so
-// that the proxy must look into the request for it.
-func (s Slot) Beyond() bool { return s != SlotHeader && s != SlotBasic }
+// Beyond reports whether the slot is a part of the query, the path, the header
+// Cookie or the body, so that the proxy must look into the request for it.
+func (s Slot) Beyond() bool {
+	switch s {
+	case SlotQuery, SlotPath, SlotCookie, SlotJSON, SlotForm:
+		return true
+	default:
+		return false
+	}
+}
 
 // InBody reports whether the body has to be read for the slot.
 func (s Slot) InBody() bool { return s == SlotJSON || s == SlotForm }

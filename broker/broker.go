@@ -294,12 +294,13 @@ func (b *Broker) publishAs(o owner, h *holdings) error {
 func (b *Broker) retable(h *holdings) error {
 	var connected, configured []route.Entry
 	for _, p := range b.Catalog.All() {
+		every := slotsOfAll(p)
 		for _, r := range p.Routes {
-			configured = append(configured, route.Entry{Provider: p.Name, Route: r})
+			configured = append(configured, route.Entry{Provider: p.Name, Route: r, Data: every.with(r)})
 		}
 		for _, baseURL := range h.byProvider[p.Name].addresses() {
 			for _, r := range routesOf(p, baseURL) {
-				e := route.Entry{Provider: p.Name, Route: r}
+				e := route.Entry{Provider: p.Name, Route: r, Data: every.with(r)}
 				connected = append(connected, e)
 				if baseURL != "" {
 					configured = append(configured, e)

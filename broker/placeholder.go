@@ -12,7 +12,7 @@ import (
 // Base64 of HTTP Basic, where git puts it. connection is the one that the
 // placeholder names after its dot, or "".
 func findPlaceholder(value string) (connection string, found bool) {
-	if c, ok := placeholderIn(value); ok {
+	if c, ok := authsome.FindPlaceholder(value); ok {
 		return c, true
 	}
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(value), " ")
@@ -26,35 +26,66 @@ func findPlaceholder(value string) (connection string, found bool) {
 			return "", false
 		}
 	}
-	return placeholderIn(string(raw))
+	return authsome.FindPlaceholder(string(raw))
 }
 
-func placeholderIn(s string) (string, bool) {
-	_, after, ok := strings.Cut(s, authsome.Placeholder)
-	if !ok {
-		return "", false
-	}
-	rest, ok := strings.CutPrefix(after, ".")
-	if !ok {
-		return "", true
-	}
-	end := strings.IndexFunc(rest, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-@", r)
-	})
-	if end >= 0 {
-		rest = rest[:end]
-	}
-	return rest, true
+// wish is what a request says of the connection that it is for.
+type wish struct {
+	placeholder bool   // it holds our placeholder
+	name        string // the connection; "" when nothing names one
+	other       string // a second, different one; "" when there is none
 }
 
-// placeholderInHeaders looks through the named headers.
-func placeholderInHeaders(h http.Header, names []string) (connection string, found bool) {
-	for _, n := range names {
-		for _, v := range h[http.CanonicalHeaderKey(n)] {
+func (w *wish) add(connection string) {
+	switch {
+	case connection == "" || connection == w.name:
+	case w.name == "":
+		w.name = connection
+	default:
+		w.other = connection
+	}
+}
+
+// wishes looks into the service's slots, and at the connection that the child
+// named by ConnectionHeader.
+func wishes(req *authsome.Request, headers []string) wish {
+	var w wish
+	w.add(req.Connection)
+	for _, n := range headers {
+		for _, v := range req.Header[n] {
 			if c, ok := findPlaceholder(v); ok {
-				return c, true
+				w.placeholder = true
+				w.add(c)
 			}
 		}
 	}
-	return "", false
+	if req.Inspection != nil {
+		for _, f := range req.Inspection.Found {
+			if f.Placeholder {
+				w.placeholder = true
+				w.add(f.Connection)
+			}
+		}
+	}
+	return w
+}
+
+// roomFor reports whether a request has the place of an injection, and whether
+// our placeholder stands there. There is always room in the header.
+func roomFor(req *authsome.Request, in authsome.Injection) (room, held bool) {
+	switch in.Slot {
+	case authsome.SlotHeader, authsome.SlotBasic:
+		if in.When != authsome.OnPlaceholder {
+			return true, false // nobody asks
+		}
+		for _, v := range req.Header[http.CanonicalHeaderKey(in.Name)] {
+			if _, ok := findPlaceholder(v); ok {
+				return true, true
+			}
+		}
+		return true, false
+	default:
+		f := req.Inspection.In(authsome.Place{Slot: in.Slot, Name: in.Name})
+		return f != nil, f != nil && f.Placeholder
+	}
 }

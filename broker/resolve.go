@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -84,8 +82,17 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	if !ok {
 		return b.unrouted(g, req, forward, "its provider was removed")
 	}
-	slots := credentialHeaders(p, entry.Route)
-	named, placeholder := placeholderInHeaders(req.Header, slots)
+	slots := entry.Data.(*slots)
+	if req.Inspection == nil && len(slots.look) > 0 {
+		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: p.Name, Look: slots.look}, nil
+	}
+	asked := wishes(req, slots.headers)
+	if asked.other != "" {
+		return nil, b.refuse(g, req, p.Name, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
+			"the request names two connections of %s, %s and %s", p.Name, asked.name, asked.other).
+			WithHint("name one connection in a request, or none: authsome list"))
+	}
+	placeholder, named := asked.placeholder, asked.name
 	name := named
 	if name == "" {
 		name = g.Choices[p.Name]
@@ -96,7 +103,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	}
 	if err != nil {
 		// Forwarding our own placeholder could only end in a riddle of a 401.
-		if !g.Mode.Denies() && !placeholder {
+		if !g.Mode.Denies() && !placeholder && named == "" {
 			return forward, nil
 		}
 		e := authsome.E(authsome.CredentialMissing, "%s", err.Error()).WithHint("authsome login %s", p.Name)
@@ -125,7 +132,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	}
 
 	res := &authsome.Resolution{
-		Provider: p.Name, Connection: x.Name, Private: r.Private, Generation: x.generation, Strip: slots,
+		Provider: p.Name, Connection: x.Name, Private: r.Private, Generation: x.generation, Strip: slots.headers,
 		// The service's word on the last token of a login that is over is turned
 		// into what helps.
 		Version: x.Version, Renewable: r.renewable() || r.OAuth != nil && r.OAuth.Dead,
@@ -133,14 +140,19 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	what := challenge{p.Name, x.Name, req.Host, req.Repository}
 	challenged := req.Challenged || placeholder || own.wasChallenged(what)
 	waiting := false
+	var places []authsome.SetPlace
 	for _, in := range entry.Route.Inject {
 		// Where keys go elsewhere than access tokens, the route has one for each.
 		if !in.Fits(r.cred) {
 			continue
 		}
+		room, held := roomFor(req, in)
+		if !room {
+			continue
+		}
 		switch in.When {
 		case authsome.OnPlaceholder:
-			if _, ok := placeholderInHeaders(req.Header, []string{in.Name}); !ok {
+			if !held {
 				continue
 			}
 		case authsome.OnChallenge:
@@ -149,11 +161,19 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 				continue
 			}
 		}
-		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: fill(in, r.cred)})
+		value := fill(in, r.cred)
+		if in.Slot.Beyond() {
+			places = append(places, authsome.SetPlace{Place: authsome.Place{Slot: in.Slot, Name: in.Name}, Value: value})
+			continue
+		}
+		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: value})
 	}
 	switch {
-	case len(res.Set) > 0:
+	case len(res.Set)+len(places) > 0:
 		res.Verdict = authsome.Inject
+		if len(places)+len(slots.strip) > 0 {
+			res.Rewrite = &authsome.Rewrite{Strip: slots.strip, Set: places}
+		}
 	case waiting:
 		// Nothing of the child's is taken away: a public repository is fetched
 		// as it would be without us.
@@ -246,6 +266,9 @@ func (b *Broker) requestEvent(g *authsome.Grant, req *authsome.Request, t authso
 	ev := b.event(g.Identity, t, status)
 	ev.Run, ev.Program, ev.Request = g.ID, g.Program, req.ID
 	ev.Method, ev.Host, ev.Path = req.Method, req.Host, req.Path
+	if req.Inspection != nil {
+		ev.Path = req.Inspection.Path
+	}
 	return ev
 }
 
@@ -270,30 +293,6 @@ func (b *Broker) Finish(g *authsome.Grant, req *authsome.Request, res *authsome.
 	if err := b.Recorder.Append(ev); err != nil {
 		b.Logger.Error("record the end of a request", "err", err)
 	}
-}
-
-// credentialHeaders are the service's slots: those that any of its routes
-// fills, and those that the route says carry credentials too. All are emptied
-// before one is filled, so that no second, stale credential rides along.
-func credentialHeaders(p *authsome.Provider, r authsome.Route) []string {
-	var names []string
-	add := func(n string) {
-		if n = http.CanonicalHeaderKey(n); n != "" && !slices.Contains(names, n) {
-			names = append(names, n)
-		}
-	}
-	for _, in := range r.Inject {
-		add(in.Name)
-	}
-	for _, other := range p.Routes {
-		for _, in := range other.Inject {
-			add(in.Name)
-		}
-	}
-	for _, n := range r.Strip {
-		add(n)
-	}
-	return names
 }
 
 // fill renders an injection's template with the credential.

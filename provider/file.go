@@ -130,12 +130,21 @@ type routeEntry struct {
 	Methods []string        `json:"methods"`
 	Inject  []injectEntry   `json:"inject"`
 	Strip   []string        `json:"strip"`
+
+	StripQuery   []string `json:"strip_query"`
+	StripCookies []string `json:"strip_cookies"`
 }
 
+// injectEntry names one slot. All but Basic and Path have a Value.
 type injectEntry struct {
 	Header string `json:"header"`
-	Value  string `json:"value"`
 	Basic  string `json:"basic"`
+	Query  string `json:"query"`
+	Path   string `json:"path"`
+	Cookie string `json:"cookie"`
+	JSON   string `json:"json"`
+	Form   string `json:"form"`
+	Value  string `json:"value"`
 	When   string `json:"when"`
 }
 

@@ -71,7 +71,7 @@ func Parse(filename string, data []byte) (*authsome.Provider, error) {
 			p.Warnings = append(p.Warnings, "docs_url is left out: it is no https address")
 		}
 	}
-	for _, step := range []func(*file, *source, *authsome.Provider) error{flows, oauth, keyForm, routes, selfManagedRoutes, exceptions, exports} {
+	for _, step := range []func(*file, *source, *authsome.Provider) error{flows, oauth, keyForm, routes, selfManagedRoutes, cookieClash, exceptions, exports} {
 		if err := step(f, s, p); err != nil {
 			return nil, err
 		}

@@ -64,6 +64,14 @@ func TestSchema(t *testing.T) {
 		`{"name":"x","auth_type":"api_key","routes":[{"host":"h"}]}`,
 		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"header":"X"}]}]}`,
 		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"header":"X","value":"fixed"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"query":"a b","value":"{token}"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"query":"a","header":"X","value":"{token}"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"query":"a"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"cookie":"a;b","value":"{token}"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"path":"/bot"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"path":"/bot{token}","value":"{token}"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"json":"a..b","value":"{token}"}]}]}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"h","inject":[{"form":"a&b","value":"{token}"}]}]}`,
 		`{"name":"x","auth_type":"api_key","api_url":7}`,
 		`{"name":"x","auth_type":"api_key","flows":["telepathy"]}`,
 		`{"name":"x","auth_type":"api_key","export":{"A":7}}`,
@@ -271,6 +279,38 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestPlaces: every kind of place, as a definition writes it.
+func TestPlaces(t *testing.T) {
+	for text, want := range map[string]authsome.Injection{
+		`{"header":"X-Key","value":"k {token}"}`:                        {Slot: authsome.SlotHeader, Name: "X-Key", Value: "k {token}"},
+		`{"basic":"{token}:"}`:                                          {Slot: authsome.SlotBasic, Name: "Authorization", Value: "{token}:"},
+		`{"basic":"x-access-token:{token}","when":"challenge"}`:         {Slot: authsome.SlotBasic, Name: "Authorization", Value: "x-access-token:{token}", When: authsome.OnChallenge},
+		`{"query":"$api_key.v-1~","value":"{token}"}`:                   {Slot: authsome.SlotQuery, Name: "$api_key.v-1~", Value: "{token}"},
+		`{"query":"key","value":"{token}","when":"challenge"}`:          {Slot: authsome.SlotQuery, Name: "key", Value: "{token}", When: authsome.OnChallenge},
+		`{"path":"/bot{token}"}`:                                        {Slot: authsome.SlotPath, Name: "/bot{}", Value: "{token}"},
+		`{"path":"/v1/k-{user}:{token}.json","when":"placeholder"}`:     {Slot: authsome.SlotPath, Name: "/v1/k-{}.json", Value: "{user}:{token}", When: authsome.OnPlaceholder},
+		`{"cookie":"__Host-session","value":"v1.{token}"}`:              {Slot: authsome.SlotCookie, Name: "__Host-session", Value: "v1.{token}"},
+		`{"json":"auth.@key","value":"{token}","when":"placeholder"}`:   {Slot: authsome.SlotJSON, Name: "auth.@key", Value: "{token}", When: authsome.OnPlaceholder},
+		`{"form":"api_key","value":"{user}/{token}","when":"always"}`:   {Slot: authsome.SlotForm, Name: "api_key", Value: "{user}/{token}"},
+		`{"form":"api_key","value":"{token}","when":"placeholder"}`:     {Slot: authsome.SlotForm, Name: "api_key", Value: "{token}", When: authsome.OnPlaceholder},
+		`{"header":"Cookie","value":"session={token}","when":"always"}`: {Slot: authsome.SlotHeader, Name: "Cookie", Value: "session={token}"},
+		`{"cookie":"session","value":"{token}","when":"challenge"}`:     {Slot: authsome.SlotCookie, Name: "session", Value: "{token}", When: authsome.OnChallenge},
+		`{"header":"Authorization","value":"Bearer {token}","when":""}`: {Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
+	} {
+		def := `{"name":"x","auth_type":"api_key","api_key":{"fields":[{"name":"user"},{"name":"token"}]},"routes":[{"host":"a.example.com","inject":[` + text + `]}]}`
+		if want.When == "" {
+			want.When = authsome.Always
+		}
+		p, err := Parse("x.json", []byte(def))
+		if err != nil || p.Routes[0].Inject[0] != want {
+			t.Errorf("%s: %v, %+v", text, err, p)
+		}
+		if err := validate(t, []byte(def)); err != nil {
+			t.Errorf("%s: the schema says %v", text, err)
+		}
+	}
+}
+
 // TestBroken: what is wrong is named with file, line and field.
 func TestBroken(t *testing.T) {
 	key := func(more string) string { return `{"name":"x","auth_type":"api_key",` + more + `}` }
@@ -361,6 +401,65 @@ func TestBroken(t *testing.T) {
 		{inject(`{"header":"X"}`), "routes.0.inject.0: needs either"},
 		{inject(`{"basic":"{token}"}`), "routes.0.inject.0.basic: has no colon"},
 		{inject(`{"basic":"u:{token}","when":"never"}`), "routes.0.inject.0.when"},
+		{inject(`{"header":"Host","value":"{token}"}`), "inject.0.header: names Host, which is part of the message's framing"},
+		{inject(`{"header":"host","value":"{token}"}`), "framing"},
+		{inject(`{"header":"Content-Length","value":"{token}"}`), "names Content-Length"},
+		{inject(`{"header":"CONNECTION","value":"{token}"}`), "names CONNECTION"},
+		{inject(`{"header":"Keep-Alive","value":"{token}"}`), "names Keep-Alive"},
+		{inject(`{"header":"TE","value":"{token}"}`), "names TE"},
+		{inject(`{"header":"Trailer","value":"{token}"}`), "names Trailer"},
+		{inject(`{"header":"Upgrade","value":"{token}"}`), "names Upgrade"},
+		{inject(`{"header":"HTTP2-Settings","value":"{token}"}`), "names HTTP2-Settings"},
+		{inject(`{"header":"Proxy-Authorization","value":"{token}"}`), "names Proxy-Authorization"},
+		{inject(`{"header":"Proxy-Connection","value":"{token}"}`), "names Proxy-Connection"},
+		{inject(`{"header":"Authsome-Connection","value":"{token}"}`), "names Authsome-Connection"},
+		{inject(`{"header":"Content-Encoding","value":"{token}"}`), "names Content-Encoding"},
+		{inject(`{"header":"Expect","value":"{token}"}`), "names Expect"},
+		{inject(`{"header":":authority","value":"{token}"}`), "no header"},
+		{inject(`{"header":":path","value":"{token}"}`), "no header"},
+		{inject(`{"header":"X\r\nY","value":"{token}"}`), "no header"},
+		{inject(`{"header":"X","query":"y","value":"{token}"}`), "routes.0.inject.0: needs either"},
+		{inject(`{"basic":"u:{token}","value":"{token}"}`), "needs either"},
+		{inject(`{"path":"/x{token}","value":"{token}"}`), "needs either"},
+		{inject(`{"query":"key"}`), "needs either"},
+		{inject(`{"value":"{token}"}`), "needs either"},
+		{inject(`{"query":"a b","value":"{token}"}`), `inject.0.query: is "a b", which names no query slot`},
+		{inject(`{"query":"a&b","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"a=b","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"a;b","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"a%20b","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"key[]","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"` + strings.Repeat("a", 101) + `","value":"{token}"}`), "no query slot"},
+		{inject(`{"query":"key","value":"{token}"},{"query":"key","value":"x{token}"}`), "routes.0.inject.1: fills key"},
+		{inject(`{"query":"key","value":"{other}"}`), "inject.0.value: uses {other}"},
+		{inject(`{"query":"key","value":"fixed"}`), "does not say where"},
+		{inject(`{"cookie":"a b","value":"{token}"}`), "no cookie slot"},
+		{inject(`{"cookie":"a;b","value":"{token}"}`), "no cookie slot"},
+		{inject(`{"cookie":"a=b","value":"{token}"}`), "no cookie slot"},
+		{inject(`{"cookie":"a","value":"x; {token}"}`), "no cookie may have"},
+		{inject(`{"cookie":"a","value":"{token}"},{"header":"Cookie","value":"b={token}"}`), "the whole header Cookie"},
+		{key(`"routes":[{"host":"a.example.com","strip_cookies":["a"],"inject":[{"header":"cookie","value":"b={token}"}]}]`), "the whole header Cookie"},
+		{key(`"routes":[{"host":"a.example.com","strip_cookies":["a b"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.strip_cookies.0"},
+		{key(`"routes":[{"host":"a.example.com","strip_query":["ok","a&b"],"inject":[{"basic":"u:{token}"}]}]`), "routes.0.strip_query.1"},
+		{inject(`{"json":"a..b","value":"{token}"}`), "no json slot"},
+		{inject(`{"json":".a","value":"{token}"}`), "no json slot"},
+		{inject(`{"json":"a b","value":"{token}"}`), "no json slot"},
+		{inject(`{"json":"a\"b","value":"{token}"}`), "no json slot"},
+		{inject(`{"json":"a","value":"{token}"},{"json":"a.b","value":"{token}"}`), "inject.1.json: is a.b, and another element's a"},
+		{inject(`{"json":"a","value":"{token}","when":"challenge"}`), "inject.0.when: is challenge, which a json slot cannot be"},
+		{inject(`{"form":"a","value":"{token}","when":"challenge"}`), "a form slot cannot be"},
+		{inject(`{"form":"a[b]","value":"{token}"}`), "no form slot"},
+		{inject(`{"path":"/bot{token}","when":"challenge"}`), "a path slot cannot be"},
+		{inject(`{"path":"/bot"}`), "inject.0.path: does not say where"},
+		{inject(`{"path":"bot{token}"}`), "must be a normal path"},
+		{inject(`{"path":"/bot{token}/getMe"}`), "must be a normal path"},
+		{inject(`{"path":"/{token}/{token}"}`), "must be a normal path"},
+		{inject(`{"path":"/../{token}"}`), "must be a normal path"},
+		{inject(`{"path":"/a?b={token}"}`), "must be a normal path"},
+		{inject(`{"path":"/a%2e{token}"}`), "must be a normal path"},
+		{inject(`{"path":"/bot{other}"}`), "uses {other}"},
+		{inject(`{"path":"/bot{token}x}"}`), "braces"},
+		{key(`"routes":[{"host":"a.example.com","path":"/api","inject":[{"path":"/bot{token}"}]}]`), "inject.0.path: is outside the path of its route, /api"},
 		{key(`"export":{"LD_PRELOAD":"API_TOKEN"}`), "export.LD_PRELOAD: names the variable LD_PRELOAD"},
 		{key(`"export":{"https_proxy":"BASE_URL"}`), "export.https_proxy"},
 		{key(`"export":{"AUTHSOME_HOME":"API_TOKEN"}`), "export.AUTHSOME_HOME"},
@@ -449,7 +548,16 @@ func FuzzParse(f *testing.F) {
 				t.Fatal("a route without an injection")
 			}
 			for _, in := range r.Inject {
-				if why := unfit(in.Name); why != "" || strings.ContainsAny(in.Value, "\r\n\x00") {
+				why := unfitField(in.Slot, in.Name)
+				if !in.Slot.Beyond() {
+					why = unfit(in.Name)
+				}
+				if in.Slot == authsome.SlotPath {
+					if _, err := route.ParseTemplate(in.Name); err != nil {
+						t.Fatalf("the path %q: %v", in.Name, err)
+					}
+				}
+				if why != "" || strings.ContainsAny(in.Value, "\r\n\x00") {
 					t.Fatalf("%q: %q is put on requests: %s", in.Name, in.Value, why)
 				}
 			}

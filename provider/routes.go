@@ -164,7 +164,7 @@ func explicitRoutes(s *source, p *authsome.Provider, at string, e routeEntry) ([
 // routeWithoutHost reads what the routes of one element have in common.
 func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) (authsome.Route, error) {
 	none := authsome.Route{}
-	r := authsome.Route{Port: e.Port, Methods: e.Methods, Strip: e.Strip}
+	r := authsome.Route{Port: e.Port, Methods: e.Methods, Strip: e.Strip, StripQuery: e.StripQuery, StripCookies: e.StripCookies}
 	if r.Port < 0 || r.Port > 65535 {
 		return none, s.fail(at+"/port", "is no TCP port")
 	}
@@ -190,6 +190,16 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 			return none, s.fail(fmt.Sprintf("%s/strip/%d", at, i), "%s", why)
 		}
 	}
+	for i, q := range r.StripQuery {
+		if why := unfitField(authsome.SlotQuery, q); why != "" {
+			return none, s.fail(fmt.Sprintf("%s/strip_query/%d", at, i), "%s", why)
+		}
+	}
+	for i, c := range r.StripCookies {
+		if why := unfitField(authsome.SlotCookie, c); why != "" {
+			return none, s.fail(fmt.Sprintf("%s/strip_cookies/%d", at, i), "%s", why)
+		}
+	}
 	if len(e.Inject) == 0 {
 		return none, s.fail(at+"/inject", "is missing: nothing says where the credential goes")
 	}
@@ -198,9 +208,19 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 		if err != nil {
 			return none, err
 		}
+		if in.Slot == authsome.SlotPath {
+			if t, err := route.ParseTemplate(in.Name); err != nil || !t.Under(r.Path) {
+				return none, s.fail(fmt.Sprintf("%s/inject/%d/path", at, i), "is outside the path of its route, %s", clip(r.Path))
+			}
+		}
 		for _, other := range r.Inject {
-			if strings.EqualFold(other.Name, in.Name) && other.When == in.When && together(p, other, in) {
-				return none, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", in.Name)
+			if samePlace(other, in) && other.When == in.When && together(p, other, in) {
+				return none, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", clip(in.Name))
+			}
+			// One is an object that the other replaces.
+			if in.Slot == authsome.SlotJSON && other.Slot == in.Slot &&
+				(strings.HasPrefix(in.Name, other.Name+".") || strings.HasPrefix(other.Name, in.Name+".")) {
+				return none, s.fail(fmt.Sprintf("%s/inject/%d/json", at, i), "is %s, and another element's %s: one lies inside the other", clip(in.Name), clip(other.Name))
 			}
 		}
 		r.Inject = append(r.Inject, in)
@@ -208,33 +228,121 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 	return r, nil
 }
 
+// samePlace reports whether two injections write to the same place. Basic is a
+// way to fill the header Authorization.
+func samePlace(a, b authsome.Injection) bool {
+	if !a.Slot.Beyond() && !b.Slot.Beyond() {
+		return strings.EqualFold(a.Name, b.Name)
+	}
+	return a.Slot == b.Slot && a.Name == b.Name
+}
+
+// cookieClash refuses a definition that fills both the whole header Cookie and
+// one cookie in it: which of the two a request would have is anybody's guess.
+func cookieClash(_ *file, s *source, p *authsome.Provider) error {
+	whole, one := false, false
+	for _, r := range slices.Concat(p.Routes, p.SelfManaged) {
+		one = one || len(r.StripCookies) > 0
+		for _, in := range r.Inject {
+			one = one || in.Slot == authsome.SlotCookie
+			whole = whole || in.Slot == authsome.SlotHeader && strings.EqualFold(in.Name, "Cookie")
+		}
+	}
+	if whole && one {
+		return s.fail("/routes", "fill the whole header Cookie and single cookies as well: write {\"cookie\": NAME, \"value\": …} for each")
+	}
+	return nil
+}
+
 // injection reads one element of `inject`.
 func injection(s *source, p *authsome.Provider, at string, e injectEntry) (authsome.Injection, error) {
-	in := authsome.Injection{When: authsome.When(e.When)}
+	in := authsome.Injection{When: authsome.When(e.When), Value: e.Value}
+	named := 0
+	for _, slot := range []struct {
+		kind authsome.Slot
+		text string
+	}{
+		{authsome.SlotHeader, e.Header},
+		{authsome.SlotBasic, e.Basic},
+		{authsome.SlotQuery, e.Query},
+		{authsome.SlotPath, e.Path},
+		{authsome.SlotCookie, e.Cookie},
+		{authsome.SlotJSON, e.JSON},
+		{authsome.SlotForm, e.Form},
+	} {
+		if slot.text != "" {
+			named++
+			in.Slot, in.Name = slot.kind, slot.text
+		}
+	}
+	// Two kinds hold their value themselves.
+	own := in.Slot == authsome.SlotBasic || in.Slot == authsome.SlotPath
+	if named != 1 || own != (e.Value == "") {
+		return in, s.fail(at, "needs either basic, or path, or a value and one of header, query, cookie, json, form")
+	}
 	field := at + "/value"
-	switch {
-	case e.Basic != "" && e.Header == "" && e.Value == "":
-		in.Slot, in.Name, in.Value = authsome.SlotBasic, "Authorization", e.Basic
+	switch in.Slot {
+	case authsome.SlotBasic:
 		field = at + "/basic"
-	case e.Header != "" && e.Value != "" && e.Basic == "":
-		in.Slot, in.Name, in.Value = authsome.SlotHeader, e.Header, e.Value
-	default:
-		return in, s.fail(at, "needs either header and value, or basic")
+		in.Name, in.Value = "Authorization", e.Basic
+		if !strings.Contains(in.Value, ":") {
+			return in, s.fail(field, "has no colon between user and password")
+		}
+	case authsome.SlotPath:
+		field = at + "/path"
+		first, last := strings.IndexByte(e.Path, '{'), strings.LastIndexByte(e.Path, '}')
+		if first < 0 || last < first {
+			return in, s.fail(field, "does not say where in %q the credential goes: write /bot{token}, say", clip(e.Path))
+		}
+		in.Name, in.Value = e.Path[:first]+"{}"+e.Path[last+1:], e.Path[first:last+1]
+		if _, err := route.ParseTemplate(in.Name); err != nil || strings.Contains(in.Value, "/") {
+			return in, s.fail(field, "is %q: it must be a normal path whose last segment has the fields in it", clip(e.Path))
+		}
 	}
 	switch in.When {
 	case "":
 		in.When = authsome.Always
-	case authsome.Always, authsome.OnPlaceholder, authsome.OnChallenge:
+	case authsome.Always, authsome.OnPlaceholder:
+	case authsome.OnChallenge:
+		// Without its part, a path is another; and most bodies cannot be sent twice.
+		if in.Slot == authsome.SlotPath || in.Slot.InBody() {
+			return in, s.fail(at+"/when", "is challenge, which a %s slot cannot be: it may be always or placeholder", in.Slot)
+		}
 	default:
 		return in, s.fail(at+"/when", "is %q: it may be always, placeholder or challenge", clip(e.When))
 	}
-	if in.Slot == authsome.SlotBasic && !strings.Contains(in.Value, ":") {
-		return in, s.fail(field, "has no colon between user and password")
-	}
-	if why := unfit(in.Name); why != "" {
+	if in.Slot.Beyond() {
+		if why := unfitField(in.Slot, in.Name); why != "" {
+			return in, s.fail(at+"/"+string(in.Slot), "%s", why)
+		}
+	} else if why := unfit(in.Name); why != "" {
 		return in, s.fail(at+"/header", "%s", why)
 	}
 	return in, checkInjection(s, p, field, in)
+}
+
+var (
+	// Names of parameters and form fields need no escape, and none of the
+	// characters by which services make lists and objects of parameters.
+	queryName = regexp.MustCompile(`^[A-Za-z0-9_.~$-]+$`)
+	jsonPlace = regexp.MustCompile(`^[A-Za-z0-9_@$:/-]+(\.[A-Za-z0-9_@$:/-]+)*$`)
+)
+
+// unfitField says why a place beyond the header cannot be one, or "".
+func unfitField(slot authsome.Slot, text string) string {
+	ok := len(text) <= maxText
+	switch slot {
+	case authsome.SlotQuery, authsome.SlotForm:
+		ok = ok && queryName.MatchString(text)
+	case authsome.SlotCookie:
+		ok = ok && httpguts.ValidHeaderFieldName(text) // a token: RFC 6265, section 4.1.1
+	case authsome.SlotJSON:
+		ok = ok && jsonPlace.MatchString(text)
+	}
+	if !ok {
+		return fmt.Sprintf("is %q, which names no %s slot", clip(text), slot)
+	}
+	return ""
 }
 
 // reserved headers belong to the message's framing, to the connection, or to
@@ -254,7 +362,7 @@ func unfit(header string) string {
 	switch {
 	case !httpguts.ValidHeaderFieldName(header) || len(header) > maxText:
 		return fmt.Sprintf("names %q, which is no header", clip(header))
-	case reserved[low], strings.HasPrefix(low, "proxy-"), strings.HasPrefix(low, "sec-"), strings.HasPrefix(low, "x-forwarded-"):
+	case reserved[low], strings.HasPrefix(low, "proxy-"), strings.HasPrefix(low, "sec-"), strings.HasPrefix(low, "authsome-"), strings.HasPrefix(low, "x-forwarded-"):
 		return fmt.Sprintf("names %s, which is part of the message's framing and cannot carry a credential", header)
 	}
 	return ""
@@ -264,11 +372,18 @@ var template = regexp.MustCompile(`\{([^{}]*)\}`)
 
 // checkInjection holds an injection to what may be put on a request.
 func checkInjection(s *source, p *authsome.Provider, at string, in authsome.Injection) error {
-	if why := unfit(in.Name); why != "" {
+	if in.Slot.Beyond() {
+		if why := unfitField(in.Slot, in.Name); why != "" {
+			return s.fail(at, "%s", why)
+		}
+	} else if why := unfit(in.Name); why != "" {
 		return s.fail(at, "%s", why)
 	}
 	if !httpguts.ValidHeaderFieldValue(in.Value) || len(in.Value) > maxLongText || strings.TrimSpace(in.Value) != in.Value {
 		return s.fail(at, "gives a value that no header may have")
+	}
+	if in.Slot == authsome.SlotCookie && strings.ContainsAny(template.ReplaceAllString(in.Value, ""), " \",;\\") {
+		return s.fail(at, "gives a value that no cookie may have")
 	}
 	used := template.FindAllStringSubmatch(in.Value, -1)
 	if len(used) == 0 {

@@ -52,6 +52,7 @@ func (p Pattern) String() string {
 type Entry struct {
 	Provider string
 	Route    authsome.Route
+	Data     any // the caller's own, given back by Match
 }
 
 // Result is the outcome of a Match.

@@ -52,7 +52,7 @@ func table(t testing.TB, entries ...Entry) *Table {
 }
 
 func entry(provider, host, path string, methods ...string) Entry {
-	return Entry{provider, authsome.Route{Host: host, Path: path, Methods: methods}}
+	return Entry{Provider: provider, Route: authsome.Route{Host: host, Path: path, Methods: methods}}
 }
 
 func TestMatch(t *testing.T) {

@@ -28,9 +28,10 @@ var mayImport = map[string][]string{
 	"store/storetest": {"", "audit"},
 	"vault":           {""},
 	"ca":              {""},
+	"scrub":           {""},
 	"flow":            {"", "provider"},
 	"broker":          {"", "route", "flow"},
-	"proxy":           {"", "route"},
+	"proxy":           {"", "route", "scrub"},
 	"launch":          {""},
 	"api":             {""},
 	"web":             {""},
@@ -86,8 +87,8 @@ func TestImports(t *testing.T) {
 
 // mayReveal are the places where the plaintext of a Secret is needed: to seal
 // it, to check what was typed, to put it on a request, to send it over the
-// local socket, and to show it to a person who asked.
-var mayReveal = regexp.MustCompile(`^(vault/|flow/|broker/|proxy/|api/client|daemon/handle|cli/(export|get|login)|secret\.go)`)
+// send it over the local socket, and to show it to a person who asked.
+var mayReveal = regexp.MustCompile(`^(vault/|flow/|broker/|proxy/|scrub/scrub\.go|api/client|daemon/handle|cli/(export|get|login)|secret\.go)`)
 
 var reveal = regexp.MustCompile(`\.Reveal\(\)`)
 

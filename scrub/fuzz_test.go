@@ -1,0 +1,138 @@
+package scrub
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"html"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// weave builds a text from a recipe: each byte adds some form of one of the values,
+// a piece of one, or bytes of filler. Random texts alone would hold no values.
+func weave(values []string, recipe []byte, filler string) string {
+	var b strings.Builder
+	for n, op := range recipe {
+		v := values[int(op>>5)%len(values)]
+		switch op & 31 {
+		case 0:
+			b.WriteString(v)
+		case 1, 2, 3:
+			b.WriteString(base64.StdEncoding.EncodeToString([]byte("xyz"[:op&31-1] + v + filler)))
+		case 4, 5, 6:
+			b.WriteString(base64.RawURLEncoding.EncodeToString([]byte("\xff\xfe"[:op&31-4] + v)))
+		case 7:
+			b.WriteString(url.QueryEscape(v))
+		case 8:
+			b.WriteString(strings.ToUpper(urlEscape(v)))
+		case 9:
+			j, _ := json.Marshal(v)
+			b.Write(j)
+		case 10:
+			b.WriteString(html.EscapeString(v))
+		case 11:
+			b.WriteString(strings.ToUpper(hex.EncodeToString([]byte(v))))
+		case 12:
+			for _, r := range v {
+				b.WriteString(jsonEscape(r))
+			}
+		case 13:
+			b.WriteString(v[:len(v)/2])
+		case 14:
+			b.WriteString(v[len(v)/2:])
+		case 15:
+			b.WriteString(v[:len(v)-1])
+		case 16:
+			b.WriteString(url.PathEscape(html.EscapeString(v)))
+		case 17:
+			b.WriteString(strings.ReplaceAll(v, "/", `\/`))
+		case 18:
+			b.WriteString(strings.Repeat("&#", 1+n%3))
+		case 19:
+			e := base64.StdEncoding.EncodeToString([]byte(v))
+			b.WriteString(e[1 : len(e)-1])
+		case 20:
+			b.WriteString(`%\&`[n%3 : n%3+1])
+		default:
+			if filler != "" {
+				b.WriteString(filler[n%len(filler):])
+			}
+		}
+	}
+	return b.String()
+}
+
+// lengths makes parts of a text from a fuzzer's bytes.
+func lengths(b []byte) []int {
+	var out []int
+	for _, c := range b {
+		out = append(out, int(c))
+	}
+	return out
+}
+
+func seeds(f *testing.F, add func(value, other string, recipe []byte, filler string)) {
+	f.Helper()
+	all := make([]byte, 32)
+	for i := range all {
+		all[i] = byte(i*33 + i>>3<<5)
+	}
+	add("sk-proj-Zq3xV9", "sk-proj-Zq3xV9mT", all, "{\"a\": 1}\n")
+	add("p@ss w/rd&<x>%41", "+/+/==\\\"'", all, "&amp;%25\\u0026")
+	add("aaaaaaaaaaa1", "aaaaaaaa1aaa", all, "aaaa")
+	add("pässwörd€1", "\xff\xfe\xfd-bytes", all, "ä")
+	add("Basic dXNlcjpzM2NyM3RwYXNz", "Bearer abcdefgh1", all, "user:")
+}
+
+// FuzzSplit divides texts in any way: the result is that of the whole.
+func FuzzSplit(f *testing.F) {
+	seeds(f, func(value, other string, recipe []byte, filler string) {
+		f.Add(value, other, recipe, filler, []byte{1, 1, 1, 1, 1, 7, 13, 200, 0, 3})
+	})
+	f.Fuzz(func(t *testing.T, value, other string, recipe []byte, filler string, parts []byte) {
+		if len(value)+len(other)+len(filler) > 2000 || len(recipe) > 200 || value == "" || other == "" {
+			return
+		}
+		s := New(secrets(value, other))
+		text := weave([]string{value, other}, recipe, filler)
+		want := whole(s, text)
+		if len(want) != len(text) {
+			t.Fatalf("%d bytes became %d", len(text), len(want))
+		}
+		if got := inParts(s, text, lengths(parts)); got != want {
+			t.Errorf("in parts of %v:\n text %q\n got  %q\n want %q", parts, text, got, want)
+		}
+		if got := inParts(s, text, ones(len(text))); got != want {
+			t.Errorf("byte by byte:\n text %q\n got  %q\n want %q", text, got, want)
+		}
+	})
+}
+
+func ones(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = 1
+	}
+	return out
+}
+
+// FuzzForms compares with the reference: no form survives, nothing else changes.
+func FuzzForms(f *testing.F) {
+	seeds(f, func(value, other string, recipe []byte, filler string) { f.Add(value, other, recipe, filler) })
+	f.Fuzz(func(t *testing.T, value, other string, recipe []byte, filler string) {
+		if len(value)+len(other)+len(filler) > 120 || len(recipe) > 40 || value == "" || other == "" {
+			return
+		}
+		s := New(secrets(value, other))
+		text := weave([]string{value, other}, recipe, filler)
+		if len(text) > 4000 {
+			return
+		}
+		got, want := whole(s, text), reference([]string{value, other}, text)
+		if got != want {
+			t.Errorf("values %q, %q\n text %q\n got  %q\n want %q", value, other, text, got, want)
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package scrub
+
+// maxLive is how many unfinished matches a stream remembers. When there are more,
+// it does not look further until some are finished.
+const maxLive = 12
+
+// Stream scrubs one text that comes in parts: a body, or one message of a
+// WebSocket. However the text is divided, what leaves is the same. It is for one
+// goroutine at a time, and allocates nothing until something has been found.
+type Stream struct {
+	s *Scrubber
+	// All positions are relative to the buffer of the next call.
+	//
+	// decided is the position before which every start of a form has been looked
+	// at: it has matched and is in regions, has failed, or is in live.
+	decided int
+	live    []unfinished
+	regions []region
+	hits    Hits
+}
+
+// unfinished is a match that has come to the end of the text.
+type unfinished struct {
+	form         int
+	start, i, at int // i and at as in form.match
+}
+
+// region is a stretch of text to overwrite.
+type region struct {
+	start, end int
+	value      int // of the longest match in it
+	longest    int
+}
+
+// NewStream begins a text.
+func (s *Scrubber) NewStream() *Stream { return &Stream{s: s} }
+
+// Hits says how often each value was found so far.
+func (st *Stream) Hits() Hits { return st.hits }
+
+// Overwrite scrubs buf in place and returns how many of its bytes are done and may
+// leave. The others may be the beginning of a value: the next call's buf has to
+// begin with them, unchanged, followed by what has come since. With last set, the
+// text is over, all bytes are done, and the Stream is ready for another text.
+//
+// Fewer bytes are held than the longest form has. There is no need to know how
+// many that are: when the buffer is full and nothing is done, a bigger one is
+// needed.
+func (st *Stream) Overwrite(buf []byte, last bool) (done int) {
+	s := st.s
+	if s.Empty() {
+		return len(buf)
+	}
+	if len(st.live) > 0 {
+		st.resume(buf, last)
+	}
+	if st.look(buf, last) && (last || st.lookAtEnd(buf)) {
+		st.decided = len(buf)
+	}
+	done = st.decided
+	for i := range st.live {
+		done = min(done, st.live[i].start)
+	}
+	if len(st.regions) > 0 {
+		st.apply(buf, done)
+	}
+	for i := range st.live {
+		st.live[i].start -= done
+		st.live[i].at -= done
+	}
+	st.decided -= done
+	return done
+}
+
+// resume goes on with unfinished matches.
+func (st *Stream) resume(buf []byte, last bool) {
+	kept := st.live[:0]
+	for _, u := range st.live {
+		f := &st.s.forms[u.form]
+		var state status
+		u.i, u.at, state = f.match(buf, u.i, u.at, last)
+		switch state {
+		case matched:
+			st.found(u.start, u.at, f.value)
+		case partial:
+			kept = append(kept, u)
+		}
+	}
+	st.live = kept
+}
+
+// look tries every form that begins in buf and has its window there. It returns
+// false, and moves decided, when it had to stop.
+func (st *Stream) look(buf []byte, last bool) bool {
+	s := st.s
+	from := st.decided
+	for p := s.next(buf, from); p < len(buf); p = s.next(buf, p+s.stride) {
+		for _, e := range s.at(buf, p) {
+			f := &s.forms[e.form]
+			begin := p - int(e.back)
+			for x := max(begin-f.high, from); x <= begin-f.low; x++ {
+				if s.begins(buf, x) && !st.try(buf, int(e.form), x, last) {
+					st.decided = max(from, p-s.back)
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// lookAtEnd tries the forms that begin in buf and whose window may not have come
+// yet. It returns false, and moves decided, when it had to stop.
+func (st *Stream) lookAtEnd(buf []byte) bool {
+	s := st.s
+	for x := max(st.decided, len(buf)-s.reach+1, 0); x < len(buf); x++ {
+		if !s.begins(buf, x) {
+			continue
+		}
+		for i := range s.forms {
+			if !st.try(buf, i, x, false) {
+				st.decided = x
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// try compares a form with the text at x. It returns false when the match is
+// unfinished and there is no room to remember it.
+func (st *Stream) try(buf []byte, form, x int, last bool) bool {
+	for i := range st.live {
+		if st.live[i].form == form && st.live[i].start == x {
+			return true
+		}
+	}
+	f := &st.s.forms[form]
+	i, at, state := f.match(buf, 0, x, last)
+	switch state {
+	case matched:
+		st.found(x, at, f.value)
+	case partial:
+		if len(st.live) == maxLive {
+			return false
+		}
+		st.live = append(st.live, unfinished{form, x, i, at})
+	}
+	return true
+}
+
+// found adds a match to regions. Finding one again changes nothing.
+func (st *Stream) found(start, end, value int) {
+	r := region{start, end, value, end - start}
+	kept := st.regions[:0]
+	for _, o := range st.regions {
+		if o.end <= r.start || r.end <= o.start {
+			kept = append(kept, o)
+			continue
+		}
+		r.start, r.end = min(r.start, o.start), max(r.end, o.end)
+		if o.longest > r.longest || o.longest == r.longest && o.value < r.value {
+			r.longest, r.value = o.longest, o.value
+		}
+	}
+	st.regions = append(kept, r)
+}
+
+// apply overwrites what is in regions and before done.
+func (st *Stream) apply(buf []byte, done int) {
+	kept := st.regions[:0]
+	for _, r := range st.regions {
+		for i := max(r.start, 0); i < min(r.end, done); i++ {
+			buf[i] = '*'
+		}
+		if r.end <= done {
+			if st.hits == nil {
+				st.hits = make(Hits, st.s.values)
+			}
+			st.hits[r.value]++
+			continue
+		}
+		r.start, r.end = r.start-done, r.end-done
+		kept = append(kept, r)
+	}
+	st.regions = kept
+}

@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -45,7 +46,9 @@ type Authority struct {
 }
 
 // New makes a root that is valid for a year from now, named after the product
-// and the person, so that it is recognised wherever certificates are listed.
+// and the person, so that it is recognised wherever certificates are listed, and
+// after its key, since clients that look issuers up by name must not take the
+// root before it for this one.
 func New(now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -57,7 +60,7 @@ func New(now time.Time) (*Authority, error) {
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: serial(),
-		Subject:      pkix.Name{Organization: []string{"authsome"}, CommonName: commonName()},
+		Subject:      pkix.Name{Organization: []string{"authsome"}, CommonName: commonName("authsome " + hex.EncodeToString(keyID[:4]))},
 		NotBefore:    now.Add(-skew).UTC().Truncate(time.Second),
 		NotAfter:     now.Add(rootLife).UTC().Truncate(time.Second),
 		// A root without keyUsage is refused by Python 3.13; crypto/x509 marks
@@ -122,11 +125,17 @@ func (a *Authority) CertPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
+// Fingerprint is the SHA-256 of the root certificate, in lower-case hex.
+func (a *Authority) Fingerprint() string {
+	sum := sha256.Sum256(a.cert.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
 // Expires is when the root stops being valid.
 func (a *Authority) Expires() time.Time { return a.cert.NotAfter }
 
-// commonName names the product and the person: "authsome (ada@laptop)".
-func commonName() string {
+// commonName names a root and the person: "authsome 1f2e3d4c (ada@laptop)".
+func commonName(what string) string {
 	who := "unknown user"
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		who = u.Username
@@ -140,12 +149,11 @@ func commonName() string {
 		}
 		return r
 	}, who)
-	const frame = "authsome ()"
-	for utf8.RuneCountInString(who) > maxCommonName-len(frame) {
+	for utf8.RuneCountInString(who) > maxCommonName-len(what+" ()") {
 		_, size := utf8.DecodeLastRuneInString(who)
 		who = who[:len(who)-size]
 	}
-	return "authsome (" + who + ")"
+	return what + " (" + who + ")"
 }
 
 // serial is a positive random number of 128 bits: unique without a counter to

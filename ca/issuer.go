@@ -35,6 +35,7 @@ const (
 // would lie in the memory of the same process.
 type Issuer struct {
 	authority *Authority
+	under     *Constrained // nil: nothing is installed
 	once      sync.Once
 	key       *ecdsa.PrivateKey
 	keyID     []byte
@@ -59,6 +60,15 @@ type leaf struct {
 // NewIssuer makes an Issuer that has made nothing yet.
 func NewIssuer(a *Authority) *Issuer {
 	return &Issuer{authority: a, leaves: map[string]*list.Element{}}
+}
+
+// NewIssuerUnder is NewIssuer for an authority whose installed root is c: with
+// the leaves that it permits goes the certificate that leads to it. Who trusts
+// the authority itself does not need that, and is not kept by it.
+func NewIssuerUnder(a *Authority, c *Constrained) *Issuer {
+	i := NewIssuer(a)
+	i.under = c
+	return i
 }
 
 // Leaf returns a certificate for exactly host: a lower-case DNS name (also one
@@ -145,13 +155,15 @@ func (i *Issuer) mint(host string, now time.Time) (*tls.Certificate, error) {
 		SubjectKeyId:          i.keyID,
 		AuthorityKeyId:        root.SubjectKeyId,
 	}
-	if len(host) <= maxCommonName {
-		tmpl.Subject.CommonName = host
-	}
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" {
+		// Without a common name: OpenSSL would take it for a DNS name, and hold it to
+		// what an installed root permits of those.
 		tmpl.IPAddresses = []net.IP{addr.AsSlice()}
 	} else if validName(host) {
 		tmpl.DNSNames = []string{host}
+		if len(host) <= maxCommonName {
+			tmpl.Subject.CommonName = host
+		}
 	} else {
 		return nil, fmt.Errorf("issue a certificate for %q: not a host name", host)
 	}
@@ -164,7 +176,11 @@ func (i *Issuer) mint(host string, now time.Time) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("issue a certificate for %s: %w", host, err)
 	}
 	// The root itself is not sent: whoever trusts it has it.
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: i.key, Leaf: parsed}, nil
+	chain := [][]byte{der}
+	if i.under != nil && len(i.under.Missing([]string{host})) == 0 {
+		chain = append(chain, i.under.cross.Raw)
+	}
+	return &tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: parsed}, nil
 }
 
 // validName accepts the names that DNS carries, with the underscores that

@@ -28,6 +28,8 @@ need openssl have openssl
 need zsh have zsh
 need busybox have busybox
 need gnutls-bin have certtool
+need libnss3-tools have certutil
+need default-jdk-headless have javac
 need chromium have chromium
 need postgresql postgres
 need tinyproxy have tinyproxy

@@ -523,8 +523,8 @@ func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 	_ = r.bundle.text.writeTo(r.sum, r.summed)
 	_ = r.extra.text.writeTo(r.sum, 0)
 	fmt.Fprintf(r.sum, "%s%d %d", r.wgetrc, r.bundle.text.size(), r.extra.text.size())
-	shims := shimFiles()
-	for _, f := range shims {
+	fixed := fixedFiles()
+	for _, f := range fixed {
 		_ = f.data.writeTo(r.sum, 0)
 	}
 	if r.java != nil {
@@ -537,7 +537,7 @@ func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 		{wgetrcFile, text{r.wgetrc, []byte("ca_certificate=" + t.Bundle() + "\n")}},
 		{filepath.Join(phpDir, phpFile), text{fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", t.Bundle(), t.Bundle())}},
 	}
-	files = append(files, shims...)
+	files = append(files, fixed...)
 	if r.java != nil {
 		r.java.addPEM(ca)
 		files = append(files, trustFile{javaFile, text{r.java.bytes()}})

@@ -46,10 +46,12 @@ type rule struct {
 	// be seen without starting the program counts as the newest.
 	Since  string `json:"since"`
 	Before string `json:"before"`
-	// UnlessArguments are RE2 expressions for one option with its value
-	// ("--opt value", "--opt=value", "-ovalue") or one word; UnlessFiles for a
-	// file's content.
+	// WithArguments and UnlessArguments are RE2 expressions for one option with
+	// its value ("--opt value", "--opt=value", "-ovalue") or one word; UnlessFiles
+	// for a file's content. UnlessVariables are names that the person has set.
+	WithArguments   []string    `json:"with_arguments"`
 	UnlessArguments []string    `json:"unless_arguments"`
+	UnlessVariables []string    `json:"unless_variables"`
 	UnlessFiles     []fileMatch `json:"unless_files"`
 
 	Set       map[string]string `json:"set"`
@@ -238,13 +240,16 @@ func (p *profile) words(args []string) (items []string, subcommand string) {
 func (p *profile) plan(argv []string, at int, version string, facts Facts) *Plan {
 	items, subcommand := p.words(argv[at:])
 	env := parse(facts.Environ, facts.OS)
+	given := func(re string) bool { return slices.ContainsFunc(items, regexp.MustCompile(re).MatchString) }
 	plan := &Plan{Profile: p.Name, Argv: argv, Set: map[string]Setting{}, Unset: map[string]string{}}
 	var added []string
 	for _, r := range p.Rules {
 		if r.Connected != "" && !slices.Contains(facts.Connected, r.Connected) ||
 			r.ConnectedBesides != "" && !slices.ContainsFunc(facts.Connected, func(c string) bool { return c != r.ConnectedBesides }) ||
 			r.Subcommands != nil && !slices.Contains(r.Subcommands, subcommand) ||
-			slices.ContainsFunc(r.UnlessArguments, func(re string) bool { return slices.ContainsFunc(items, regexp.MustCompile(re).MatchString) }) ||
+			r.WithArguments != nil && !slices.ContainsFunc(r.WithArguments, given) ||
+			slices.ContainsFunc(r.UnlessArguments, given) ||
+			slices.ContainsFunc(r.UnlessVariables, func(name string) bool { v, _ := env.get(name); return v != "" }) ||
 			slices.ContainsFunc(r.UnlessFiles, func(m fileMatch) bool { return m.holds(env) }) {
 			continue
 		}

@@ -227,6 +227,64 @@ func TestClaudeProfile(t *testing.T) {
 }
 
 // The version is seen without starting the program.
+// What Gemini CLI and OpenCode get, and that it is never in place of what the
+// person has said.
+func TestGeminiAndOpenCodeProfiles(t *testing.T) {
+	home := t.TempDir()
+	distrusts := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(distrusts, ".gemini"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(distrusts, ".gemini", "trustedFolders.json"), []byte(`{"/x":"DO_NOT_TRUST"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const trust, sdk = "GEMINI_CLI_TRUST_WORKSPACE=true", "GOOGLE_GENERATIVE_AI_API_KEY=authsome-proxy-managed"
+	tests := []struct {
+		name    string
+		argv    []string
+		environ []string
+		other   bool // another provider is connected
+		want    []string
+		note    bool
+	}{
+		{"screen", []string{"gemini"}, nil, false, nil, false},
+		{"screen with a question", []string{"gemini", "-m", "-p", "hi"}, nil, false, nil, false},
+		{"-p", []string{"gemini", "-p", "hi"}, nil, false, []string{trust}, true},
+		{"--prompt=", []string{"gemini", "-m", "flash", "--prompt=hi"}, nil, false, []string{trust}, true},
+		{"by npx", []string{"npx", "@google/gemini-cli", "-p", "hi"}, nil, false, []string{trust}, true},
+		{"-p with its flag", []string{"gemini", "--skip-trust", "-p", "hi"}, nil, false, nil, false},
+		{"-p, said no", []string{"gemini", "-p", "hi"}, []string{"GEMINI_CLI_TRUST_WORKSPACE=false"}, false, nil, false},
+		{"-p, restricted", []string{"gemini", "-p", "hi"}, []string{"GEMINI_RESTRICTED_MODE=true"}, false, nil, false},
+		{"-p, folder distrusted", []string{"gemini", "-p", "hi"}, []string{"HOME=" + distrusts}, false, nil, false},
+		{"not connected", []string{"gemini", "-p", "hi"}, nil, true, nil, false},
+		{"opencode", []string{"opencode"}, nil, false, []string{sdk}, false},
+		{"opencode, not connected", []string{"opencode", "run", "hi"}, nil, true, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			facts := Facts{OS: "linux", Environ: append([]string{"HOME=" + home}, tt.environ...), Connected: []string{"gemini"}}
+			if tt.other {
+				facts.Connected = []string{"openai"}
+			}
+			plan := Profile(tt.argv, facts)
+			if plan == nil || !slices.Equal(plan.Argv, tt.argv) {
+				t.Fatalf("%+v", plan)
+			}
+			var got []string
+			for name, s := range plan.Set {
+				got = append(got, name+"="+s.Value)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if (len(plan.Notes) > 0) != tt.note {
+				t.Errorf("notes: %q", plan.Notes)
+			}
+		})
+	}
+}
+
 func TestVersionOf(t *testing.T) {
 	dir := t.TempDir()
 	put := func(path, text string) string {
@@ -317,7 +375,7 @@ func TestProfilesAreSound(t *testing.T) {
 					t.Errorf("%s: rule %d: %q is no subcommand", p.Name, i, s)
 				}
 			}
-			for _, re := range r.UnlessArguments {
+			for _, re := range slices.Concat(r.WithArguments, r.UnlessArguments) {
 				if _, err := regexp.Compile(re); err != nil {
 					t.Errorf("%s: rule %d: %v", p.Name, i, err)
 				}
@@ -335,7 +393,7 @@ func TestProfilesAreSound(t *testing.T) {
 			}
 		}
 	}
-	if !names["codex"] || !names["claude"] {
+	if !names["codex"] || !names["claude"] || !names["gemini"] || !names["opencode"] {
 		t.Errorf("there are profiles for %v", names)
 	}
 	for name, text := range map[string]string{"unknown field": `{"name":"x","colour":1}`, "no JSON": `{`} {

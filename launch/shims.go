@@ -32,8 +32,8 @@ const (
 	pythonDir = "python"
 )
 
-// shimFiles are the files of a bundle that are the same for everybody.
-func shimFiles() []trustFile {
+// fixedFiles are the files of a bundle that are the same for everybody.
+func fixedFiles() []trustFile {
 	return []trustFile{
 		{nodeFile, text{nodeShim}},
 		{filepath.Join(pythonDir, "sitecustomize.py"), text{siteCustomize}},

@@ -151,6 +151,10 @@ func (n *Internet) githubGit(o *OAuth) http.Handler {
 				return
 			}
 		}
+		if path, ok := strings.CutPrefix(tail, "info/lfs/"); ok {
+			n.repos.lfs(w, r, name, path)
+			return
+		}
 		h := &cgi.Handler{
 			Path: n.repos.http, Dir: n.repos.dir,
 			Env: []string{

@@ -39,6 +39,8 @@ type Credentials struct {
 	OpenAI    string
 	Anthropic string
 	GitHub    []string // tokens; the first is octocat's, the second hubot's
+	Gemini    string
+	Packages  string // for PackagesHost
 }
 
 // Request is one request that arrived at a host.
@@ -106,10 +108,12 @@ func Start(dir string, cred Credentials) (*Internet, error) {
 		"api.notion.com":            n.notion(notion),
 		"slack.com":                 n.slack(slack),
 		"echo.example.com":          echo(),
+		PackagesHost:                n.packages(),
 		"raw.githubusercontent.com": http.HandlerFunc(refuse),
 		"ab.chatgpt.com":            http.HandlerFunc(refuse),
 	}
 	n.googleHosts(google)
+	n.hosts["generativelanguage.googleapis.com"] = n.gemini()
 	n.AddMCP(MCP{Host: "mcp.example.com", Path: "/mcp", Server: "mcp-auth.example.com"})
 	if n.proxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err

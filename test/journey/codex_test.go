@@ -3,14 +3,10 @@ package journey
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/creack/pty"
 
 	"github.com/authsome/authsome/test/harness"
 	"github.com/authsome/authsome/test/internet"
@@ -53,56 +49,28 @@ func TestCodexExec(t *testing.T) {
 	}
 }
 
-// screen runs a program on a terminal and collects what it draws.
+// screen is a program on a terminal.
 type screen struct {
 	t   *testing.T
-	f   *os.File
 	cmd *exec.Cmd
-	mu  sync.Mutex
-	all strings.Builder
+	*harness.Terminal
 }
 
 func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Helper()
-	cmd.Stdin = nil
-	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 120})
+	term, err := harness.OnTerminal(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{t: t, f: f, cmd: cmd}
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := f.Read(buf)
-			s.mu.Lock()
-			s.all.Write(buf[:n])
-			s.mu.Unlock()
-			// A terminal answers questions about itself; without the answers
-			// some programs wait.
-			if strings.Contains(string(buf[:n]), "\x1b[6n") {
-				_, _ = f.WriteString("\x1b[1;1R")
-			}
-			if strings.Contains(string(buf[:n]), "\x1b[c") {
-				_, _ = f.WriteString("\x1b[?1;2c")
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _, _ = cmd.Process.Wait(); _ = f.Close() })
-	return s
+	t.Cleanup(term.Close)
+	return &screen{t, cmd, term}
 }
 
-func (s *screen) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all.String()
-}
+func (s *screen) text() string { return s.Text() }
 
 func (s *screen) typed(text string) {
 	s.t.Helper()
-	if _, err := s.f.WriteString(text); err != nil {
+	if err := s.Type(text); err != nil {
 		s.t.Fatal(err)
 	}
 }

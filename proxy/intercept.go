@@ -42,7 +42,7 @@ func (p *Proxy) childTLS() *tls.Config {
 }
 
 // intercept answers the CONNECT, speaks TLS in the name of its host, and hands
-// the connection to the http.Server.
+// the connection to a front, or with HTTP/2 to the http.Server.
 func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 	c.target = to
 	if err := p.establish(c); err != nil {
@@ -76,5 +76,9 @@ func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 	}
 	// conn's own method, so that a write that was cut short by it is noticed.
 	_ = conn.SetDeadline(time.Time{})
-	p.handoff.give(conn)
+	if conn.ConnectionState().NegotiatedProtocol == "h2" {
+		p.handoff.give(conn)
+		return
+	}
+	p.serveFront(conn, c)
 }

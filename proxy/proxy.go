@@ -4,7 +4,8 @@
 // else through as it is.
 //
 // One file is one step: connect.go reads the CONNECT and knows the grant by its
-// token; blind.go tunnels; intercept.go speaks TLS in the host's name;
+// token; blind.go tunnels; intercept.go speaks TLS in the host's name; front.go
+// reads the usual requests of HTTP/1.1 and leaves all others to net/http;
 // exchange.go takes one request through resolving, sending and answering;
 // answer.go streams the response, upgrade.go what follows a 101; plain.go is
 // for requests with a whole URL, outside of a tunnel; upstream.go and dial.go own the connections to the
@@ -112,6 +113,7 @@ type Proxy struct {
 	handoff *handoff
 	start   sync.Once
 	closing atomic.Bool
+	fronts  atomic.Int64
 
 	idPrefix string
 	ids      atomic.Int64
@@ -151,7 +153,10 @@ func New(c Config) *Proxy {
 
 // childOf finds the child's connection under the TLS.
 func childOf(c net.Conn) *childConn {
-	if t, ok := c.(*tls.Conn); ok {
+	switch t := c.(type) {
+	case *tls.Conn:
+		c = t.NetConn()
+	case *resumed:
 		c = t.NetConn()
 	}
 	return c.(*childConn)
@@ -212,7 +217,12 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		}
 	})
 	defer unused.Stop()
+	drained := make(chan error, 1)
+	go func() { drained <- p.drainFronts(ctx) }()
 	err := p.server.Shutdown(ctx)
+	if ferr := <-drained; err == nil {
+		err = ferr
+	}
 	p.cancel()
 	_ = p.server.Close()
 	p.handoff.close()

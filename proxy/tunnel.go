@@ -37,6 +37,8 @@ type tunnel struct {
 	// unused is true between the hand-over to the http.Server and the first
 	// request.
 	unused atomic.Bool
+	// front serves it, when that is not the http.Server.
+	front atomic.Pointer[front]
 
 	mu     sync.Mutex
 	kind   kind

@@ -42,6 +42,18 @@ func FindPlaceholder(s string) (connection string, found bool) {
 	return rest, true
 }
 
+// IsConnectionName reports whether a connection can have that name: up to 64
+// letters, digits, dots, dashes, underscores and at signs, the first of them a
+// letter or digit.
+func IsConnectionName(s string) bool {
+	for i := range len(s) {
+		if !connectionByte(s[i]) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64 && strings.IndexByte("._-@", s[0]) < 0
+}
+
 func connectionByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-@", c) >= 0
 }

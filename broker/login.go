@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"time"
 
@@ -16,11 +15,6 @@ const DefaultLoginTimeout = 300 * time.Second
 
 // MaxLoginTimeout bounds what --timeout may ask for.
 const MaxLoginTimeout = 24 * time.Hour
-
-// connectionName is what a connection may be called, at most maxName bytes.
-var connectionName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@-]*$`)
-
-const maxName = 64
 
 // Begin starts a login. When the connection works already, has what is asked
 // for, and Force is not set, the answer is completed with Already set and
@@ -77,7 +71,7 @@ func (b *Broker) prepare(ctx context.Context, id authsome.Identity, req authsome
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(req.Connection) > maxName || !connectionName.MatchString(req.Connection) {
+	if !authsome.IsConnectionName(req.Connection) {
 		return nil, nil, authsome.E(authsome.Invalid, "log in to %s: %s is no name for a connection", p.Name, quote(req.Connection, "what was given")).
 			WithHint("use up to 64 letters, digits, dots, dashes, underscores or @, such as `--connection work`")
 	}

@@ -19,6 +19,7 @@ const headTogether = time.Millisecond
 func (x *exchange) deliver(res *http.Response) {
 	defer func() { _ = res.Body.Close() }()
 	x.out.Status = res.StatusCode
+	x.hideAddress(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(res)
 		return

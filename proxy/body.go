@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -30,17 +31,17 @@ type childBody struct {
 	ended   bool // src gave io.EOF
 	err     error
 	sent    int64
-	keeping bool
-	kept    []byte
+	keeping bool   // what is read from now on, up to maxReplay in all
+	kept    []byte // from the start
+	lost    bool   // something was read that was not kept
 }
 
-// newBody wraps a request's body; keep says that a challenge may follow. It
-// returns nil when the request has none.
-func newBody(r *http.Request, keep bool) *childBody {
+// newBody wraps a request's body. It returns nil when the request has none.
+func newBody(r *http.Request) *childBody {
 	if r.ContentLength == 0 { // also over HTTP/2, where Body is never NoBody
 		return nil
 	}
-	b := &childBody{src: r.Body, request: r, keeping: keep}
+	b := &childBody{src: r.Body, request: r}
 	if r.ContentLength < 0 || len(r.Trailer) > 0 {
 		b.trailer = http.Header{}
 		for name := range r.Trailer {
@@ -50,6 +51,37 @@ func newBody(r *http.Request, keep bool) *childBody {
 		}
 	}
 	return b
+}
+
+// keep has the beginning kept, since the request may have to be sent again.
+func (b *childBody) keep() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeping = true
+}
+
+// peek reads up to maxReplay bytes before the first attempt, and keeps them. It
+// says whether they are all.
+func (b *childBody) peek() (beginning []byte, all bool, err error) {
+	b.kept = make([]byte, 0, min(maxReplay, max(512, b.request.ContentLength+1)))
+	for len(b.kept) < maxReplay && !b.ended {
+		if len(b.kept) == cap(b.kept) {
+			b.kept = slices.Grow(b.kept, min(len(b.kept), maxReplay-len(b.kept)))
+		}
+		n, err := b.src.Read(b.kept[len(b.kept):min(cap(b.kept), maxReplay)])
+		b.kept = b.kept[:len(b.kept)+n]
+		b.mu.Lock()
+		b.read(n, err)
+		err = b.err
+		b.mu.Unlock()
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return b.kept, b.ended || int64(len(b.kept)) == b.request.ContentLength, nil
 }
 
 // attempt is the body as one upstream request sees it.
@@ -66,7 +98,7 @@ func (b *childBody) replayable() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.reading && b.err == nil && (b.sent == 0 || b.keeping)
+	return !b.reading && b.err == nil && !b.lost
 }
 
 // attempt starts over; errDetached when that is impossible.
@@ -107,14 +139,20 @@ func (a *attempt) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = false
-	b.sent += int64(n)
-	if b.keeping {
-		if len(b.kept)+n <= maxReplay {
-			b.kept = append(b.kept, p[:n]...)
-		} else {
-			b.keeping, b.kept = false, nil
-		}
+	switch {
+	case n == 0:
+	case b.keeping && len(b.kept)+n <= maxReplay:
+		b.kept = append(b.kept, p[:n]...)
+	default:
+		b.kept, b.keeping, b.lost = nil, false, true
 	}
+	b.read(n, err)
+	return n, err
+}
+
+// read takes note of what a Read of src gave. It is called with mu held.
+func (b *childBody) read(n int, err error) {
+	b.sent += int64(n)
 	switch {
 	case err == io.EOF:
 		b.ended = true
@@ -128,7 +166,6 @@ func (a *attempt) Read(p []byte) (int, error) {
 	case err != nil:
 		b.err = err
 	}
-	return n, err
 }
 
 // Close is called by net/http when it needs no more. The child's body stays

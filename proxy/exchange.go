@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -24,15 +25,24 @@ type exchange struct {
 	r *http.Request
 	c *childConn
 	target
+	line           // as the child sent it, its path normalised
 	scheme  string // "https" when intercepted, "http" when plain
-	path    string // as it is forwarded
-	query   string
-	asked   bool // whether there is a "?"
 	started time.Time
 
 	upgrade  string // the protocol to switch to, or ""
 	trailers bool   // TE: trailers
 	body     *childBody
+
+	// Of a body with a field to fill: what it begins with, and whether that is
+	// all.
+	beginning []byte
+	allOfIt   bool
+
+	// Of the attempt under way.
+	sent   line          // as it goes upstream
+	kind   authsome.Slot // of edits
+	edits  []field       // of the body
+	broken atomic.Pointer[problem]
 
 	req     *authsome.Request // nil for plain requests
 	res     *authsome.Resolution
@@ -92,6 +102,15 @@ func (x *exchange) check() *problem {
 		// The answer is the request, credential and all (RFC 9110, section 9.3.8).
 		return problemf(badRequest, "%s is not forwarded: its answer would show the credential", r.Method)
 	}
+	if named, ok := r.Header[authsome.ConnectionHeader]; ok {
+		if len(named) != 1 || !authsome.IsConnectionName(named[0]) {
+			return &problem{
+				Code: badRequest, Message: "the header " + authsome.ConnectionHeader + " has to name one connection",
+				Fix: "send " + authsome.ConnectionHeader + " with one of the names that `authsome list` shows, or without it",
+			}
+		}
+		x.req.Connection = named[0]
+	}
 	raw, ok := originForm(r, "https")
 	if !ok {
 		return problemf(badRequest, "the request target is neither a path nor a URL of this host")
@@ -101,7 +120,7 @@ func (x *exchange) check() *problem {
 	if err != nil {
 		return problemf(badRequest, "the path is ambiguous: services and proxies would read it differently")
 	}
-	x.path, x.query, x.asked = normal, query, asked
+	x.line = line{normal, query, asked}
 	x.req.Path, x.req.Repository = normal, repository(normal)
 	return nil
 }
@@ -156,6 +175,17 @@ func (x *exchange) run() {
 
 	epoch := p.registry.epoch.Load()
 	res, err := p.cfg.Resolver.Resolve(x.r.Context(), x.grant, x.req)
+	if err == nil && res.Verdict == authsome.Inspect {
+		if prob := x.inspect(res.Look); prob != nil {
+			prob.Provider = res.Provider
+			p.cfg.Resolver.Finish(x.grant, x.req, nil, authsome.Outcome{Status: prob.status(), Err: prob.Message, Duration: time.Since(x.started)})
+			prob.write(x.w)
+			return
+		}
+		// Reading the body may have taken a while.
+		epoch = p.registry.epoch.Load()
+		res, err = p.cfg.Resolver.Resolve(x.r.Context(), x.grant, x.req)
+	}
 	if err != nil {
 		fromBroker(err).write(x.w)
 		return
@@ -163,7 +193,12 @@ func (x *exchange) run() {
 	x.res = res
 	defer x.finish()
 	defer x.stop()
-	x.body = newBody(x.r, res.Verdict == authsome.Challenge || res.Renewable)
+	if x.body == nil {
+		x.body = newBody(x.r)
+	}
+	if res.Verdict == authsome.Challenge || res.Renewable {
+		x.body.keep()
+	}
 	if x.body != nil && x.r.ProtoMajor == 1 {
 		// An answer may begin before the body has ended. Errors mean that this is
 		// so anyway.
@@ -198,7 +233,18 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 	if x.res.Verdict == authsome.Challenge {
 		withoutPlaceholders(header, append([]string{"Authorization"}, x.res.Strip...))
 	}
-	if name := misplaced(header); name != "" {
+	if prob := x.rewrite(header); prob != nil {
+		x.refused = true
+		return nil, prob
+	}
+	name := misplaced(header)
+	if name == "Referer" {
+		// The address of a request whose path or query had one, which clients send
+		// along when they are redirected.
+		delete(header, name)
+		name = misplaced(header)
+	}
+	if name != "" {
 		x.refused = true
 		return nil, &problem{
 			Code: placeholderMisplaced, Host: x.host, Provider: x.res.Provider,
@@ -243,6 +289,10 @@ func (x *exchange) failure(ctx context.Context, err error) *problem {
 			Code: denied, Provider: x.res.Provider, Host: x.host,
 			Message: "the run or the login ended while the request was under way; send it again",
 		}
+	}
+	if prob := x.broken.Load(); prob != nil {
+		prob.Provider, prob.Host = x.res.Provider, x.host
+		return prob
 	}
 	_, bodyErr := x.body.state()
 	if x.r.Context().Err() != nil || bodyErr != nil {
@@ -332,9 +382,10 @@ func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response
 			return t.RoundTrip(req)
 		}
 		var err error
-		if req.Body, err = x.body.attempt(); err != nil {
+		if req.Body, req.ContentLength, err = x.content(); err != nil {
 			return nil, err
 		}
+		req.Trailer = x.body.trailer
 		return t.RoundTrip(req)
 	}
 	if x.scheme == "http" {
@@ -373,20 +424,17 @@ func (x *exchange) request(ctx context.Context, header http.Header) *http.Reques
 		usual = 80
 	}
 	host := joinAuthority(x.host, x.port, usual)
-	u := &url.URL{Scheme: x.scheme, Host: host, RawQuery: x.query, ForceQuery: x.asked && x.query == ""}
+	u := &url.URL{Scheme: x.scheme, Host: host, RawQuery: x.sent.query, ForceQuery: x.sent.asked && x.sent.query == ""}
 	// Opaque is put on the wire as it is, where Path would be escaped by
 	// net/url's own idea. Two leading slashes would mean an authority there.
-	if strings.HasPrefix(x.path, "//") || x.viaProxy(host) {
-		u.Opaque = "//" + host + x.path
+	if strings.HasPrefix(x.sent.path, "//") || x.viaProxy(host) {
+		u.Opaque = "//" + host + x.sent.path
 	} else {
-		u.Opaque = x.path
+		u.Opaque = x.sent.path
 	}
 	req := &http.Request{
 		Method: x.r.Method, URL: u, Host: host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
-	if x.body != nil {
-		req.ContentLength, req.Trailer = x.r.ContentLength, x.body.trailer
 	}
 	return req.WithContext(ctx)
 }

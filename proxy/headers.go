@@ -15,6 +15,7 @@ import (
 var hopByHop = []string{
 	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+	authsome.ConnectionHeader, // concerns the proxy
 }
 
 // removeHopByHop deletes them and those that Connection names. It comes before

@@ -69,7 +69,7 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 	x.upgrade = upgradeOf(r)
 	x.trailers = hasToken(r.Header["Te"], "trailers")
 	removeHopByHop(r.Header)
-	x.body = newBody(r, false)
+	x.body = newBody(r)
 	refuse := func(prob *problem) {
 		req := &authsome.Request{Host: host, Port: port, Method: r.Method, Path: x.path, Header: r.Header, ID: p.requestID()}
 		p.cfg.Resolver.Finish(g, req, nil, authsome.Outcome{Status: prob.status(), Err: prob.Message, Duration: time.Since(x.started)})

@@ -17,6 +17,7 @@ import (
 // account is one connection in the tests' broker.
 type account struct {
 	secret     string
+	fields     map[string]string // beside "token", which is secret
 	private    bool
 	generation int64
 	expired    bool
@@ -103,13 +104,30 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 			a.secret, a.renewed, a.version = a.renewed[0], a.renewed[1:], a.version+1
 		}
 	}
+	if look := lookFor(entry.Route); len(look) > 0 && req.Inspection == nil {
+		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: entry.Provider, Look: look}, nil
+	}
+	connection, err := b.connectionOf(req)
+	if err != nil {
+		return nil, err
+	}
+	if named := b.accounts[entry.Provider+"."+connection]; named != nil {
+		a = named
+	}
 	res := &authsome.Resolution{
 		Version: a.version, Renewable: a.version != 0,
-		Verdict: authsome.Inject, Provider: entry.Provider, Connection: authsome.DefaultConnection,
+		Verdict: authsome.Inject, Provider: entry.Provider, Connection: connection,
 		Private: a.private, Generation: a.generation,
 		Strip: entry.Route.Strip,
 	}
+	rewrite := &authsome.Rewrite{Strip: stripOf(entry.Route)}
 	for _, in := range entry.Route.Inject {
+		if at := (authsome.Place{Slot: in.Slot, Name: in.Name}); in.Slot.Beyond() {
+			if f := req.Inspection.In(at); f != nil && (in.When != authsome.OnPlaceholder || f.Placeholder) {
+				rewrite.Set = append(rewrite.Set, authsome.SetPlace{Place: at, Value: authsome.NewSecret(a.fill(in.Value))})
+			}
+			continue
+		}
 		res.Strip = append(res.Strip, in.Name)
 		held := slices.ContainsFunc(req.Header[http.CanonicalHeaderKey(in.Name)], func(v string) bool {
 			if raw, ok := strings.CutPrefix(v, "Basic "); ok {
@@ -130,16 +148,71 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 			}
 			b.challenged[req.Repository] = true
 		}
-		value := strings.ReplaceAll(in.Value, "{token}", a.secret)
+		value := a.fill(in.Value)
 		if in.Slot == authsome.SlotBasic {
 			value = "Basic " + base64.StdEncoding.EncodeToString([]byte(value))
 		}
 		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: authsome.NewSecret(value)})
 	}
-	if len(res.Set) == 0 {
+	if len(rewrite.Set)+len(rewrite.Strip) > 0 {
+		res.Rewrite = rewrite
+	}
+	if len(res.Set)+len(rewrite.Set) == 0 {
 		return &authsome.Resolution{Verdict: authsome.Forward}, nil
 	}
 	return res, nil
+}
+
+func (a *account) fill(value string) string {
+	value = strings.ReplaceAll(value, "{token}", a.secret)
+	for name, v := range a.fields {
+		value = strings.ReplaceAll(value, "{"+name+"}", v)
+	}
+	return value
+}
+
+// connectionOf is the one that the request names, in whatever place.
+func (b *broker) connectionOf(req *authsome.Request) (string, error) {
+	named := req.Connection
+	if req.Inspection != nil {
+		for _, f := range req.Inspection.Found {
+			if f.Connection != "" && named != "" && f.Connection != named {
+				return "", authsome.E(authsome.Invalid, "two connections").WithHint("name one")
+			}
+			if f.Connection != "" {
+				named = f.Connection
+			}
+		}
+	}
+	if named == "" {
+		return authsome.DefaultConnection, nil
+	}
+	return named, nil
+}
+
+func stripOf(r authsome.Route) (out []authsome.Place) {
+	for _, in := range r.Inject {
+		if in.Slot == authsome.SlotQuery || in.Slot == authsome.SlotCookie {
+			out = append(out, authsome.Place{Slot: in.Slot, Name: in.Name})
+		}
+	}
+	for _, n := range r.StripQuery {
+		out = append(out, authsome.Place{Slot: authsome.SlotQuery, Name: n})
+	}
+	for _, n := range r.StripCookies {
+		out = append(out, authsome.Place{Slot: authsome.SlotCookie, Name: n})
+	}
+	return out
+}
+
+func lookFor(r authsome.Route) []authsome.Place {
+	look := stripOf(r)
+	for _, in := range r.Inject {
+		if in.Slot == authsome.SlotPath || in.Slot.InBody() {
+			look = append(look, authsome.Place{Slot: in.Slot, Name: in.Name})
+		}
+	}
+	return look
 }
 
 func (b *broker) Finish(_ *authsome.Grant, req *authsome.Request, res *authsome.Resolution, out authsome.Outcome) {

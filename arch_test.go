@@ -31,7 +31,9 @@ var mayImport = map[string][]string{
 	"scrub":           {""},
 	"flow":            {"", "provider"},
 	"broker":          {"", "route", "flow"},
-	"proxy":           {"", "route", "scrub"},
+	"sigv4":           {""},
+	"sigv4/sigv4test": {},
+	"proxy":           {"", "route", "scrub", "sigv4"},
 	"launch":          {""},
 	"api":             {""},
 	"web":             {""},
@@ -88,7 +90,7 @@ func TestImports(t *testing.T) {
 // mayReveal are the places where the plaintext of a Secret is needed: to seal
 // it, to check what was typed, to put it on a request, to send it over the
 // send it over the local socket, and to show it to a person who asked.
-var mayReveal = regexp.MustCompile(`^(vault/|flow/|broker/|proxy/|scrub/scrub\.go|api/client|daemon/handle|cli/(export|get|login)|secret\.go)`)
+var mayReveal = regexp.MustCompile(`^(vault/|flow/|broker/|proxy/|sigv4/sign|scrub/scrub\.go|api/client|daemon/handle|cli/(export|get|login)|secret\.go)`)
 
 var reveal = regexp.MustCompile(`\.Reveal\(\)`)
 

@@ -34,13 +34,17 @@ const (
 // Names of the fields in StepClient's form and in those of the flows without a
 // browser.
 const (
-	FieldClientID       = "client_id"
-	FieldClientSecret   = "client_secret"
-	FieldPrivateKey     = "private_key"     // PEM
-	FieldCertificate    = "certificate"     // PEM, with what it was issued by
-	FieldServiceAccount = "service_account" // Google's key file, JSON
-	FieldAppID          = "app_id"          // GitHub App
-	FieldInstallationID = "installation_id" // GitHub App
+	FieldClientID     = "client_id"
+	FieldClientSecret = "client_secret"
+	FieldPrivateKey   = "private_key" // PEM
+	FieldCertificate  = "certificate" // PEM, with what it was issued by
+	// AWS's keys. The token is for keys of a session, which end with it.
+	FieldAccessKeyID     = "access_key_id"
+	FieldSecretAccessKey = "secret_access_key"
+	FieldSessionToken    = "session_token"
+	FieldServiceAccount  = "service_account" // Google's key file, JSON
+	FieldAppID           = "app_id"          // GitHub App
+	FieldInstallationID  = "installation_id" // GitHub App
 )
 
 // LoginRequest asks for a login to begin.

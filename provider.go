@@ -2,6 +2,7 @@ package authsome
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -134,6 +135,57 @@ type Route struct {
 	// for cookies.
 	StripQuery   []string `json:",omitempty"`
 	StripCookies []string `json:",omitempty"`
+	// Deny are the calls that a run may not make with the credential, since what
+	// they answer is one.
+	Deny []Denial `json:",omitempty"`
+}
+
+// Denial is a call that is denied to runs, because it makes or returns
+// credentials. All that is set must be so of a request.
+type Denial struct {
+	Name    string   // for people, e.g. "CreateAccessKey"; "" with actions, which have names
+	Methods []string `json:",omitempty"` // upper-case; empty means all
+	// Path is a prefix that ends at a segment boundary, as in Route; a segment "*"
+	// is any one. Capitals make no difference.
+	Path string `json:",omitempty"`
+	// The rest is for routes with SlotSigV4. Service is AWS's signing name; Query
+	// a parameter that the query has, with any value; Actions are those that are
+	// denied, or Except those that alone are not.
+	Service string   `json:",omitempty"`
+	Query   string   `json:",omitempty"`
+	Actions []string `json:",omitempty"`
+	Except  []string `json:",omitempty"`
+}
+
+// ByAction reports whether the denial goes by the action that a request names.
+func (d *Denial) ByAction() bool { return len(d.Actions)+len(d.Except) > 0 }
+
+// Covers reports whether method and path, which is normalised, are the denial's.
+func (d *Denial) Covers(method, path string) bool {
+	if len(d.Methods) > 0 && !slices.Contains(d.Methods, method) {
+		return false
+	}
+	if d.Path == "" {
+		return true
+	}
+	have := segments(path)
+	want := segments(d.Path)
+	if len(have) < len(want) {
+		return false
+	}
+	for i, w := range want {
+		if w != "*" && !strings.EqualFold(w, have[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// segments splits a path as the most lenient of servers would: doubled slashes
+// count once, and escaped ones too.
+func segments(path string) []string {
+	path = strings.ReplaceAll(path, "%2F", "/")
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
 // Slot is the place in a request where a credential goes.
@@ -155,6 +207,10 @@ const (
 	// SlotCertificate is the connection to the service itself, which is made
 	// with the fields FieldCertificate and FieldPrivateKey.
 	SlotCertificate Slot = "certificate"
+	// SlotSigV4 is the signature of AWS, version 4, wherever in a request the
+	// program has put one: it is made again with the fields FieldAccessKeyID,
+	// FieldSecretAccessKey and, for keys of a session, FieldSessionToken.
+	SlotSigV4 Slot = "sigv4"
 )
 
 // Place is where a credential goes in a request.

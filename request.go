@@ -49,6 +49,9 @@ type Inspection struct {
 	// Path is Request.Path with a placeholder where a value of the child's own
 	// stood in the path's slot: what the audit shows.
 	Path string
+	// Denied is the first of the calls of Resolution.Deny that the request is, in
+	// a few words; "" when it is none.
+	Denied string
 }
 
 // Found is one place that a request has.
@@ -103,6 +106,11 @@ type Resolution struct {
 	// Certificate is the client certificate to connect to the service with, and
 	// its key, in PEM; empty when it gets none.
 	Certificate Secret
+	// Sign are the keys to sign the request with again, as AWS wants it; nil when
+	// it is not signed.
+	Sign *SigV4
+	// Deny, with Inspect, are the calls to look for.
+	Deny []Denial
 	// Private permits an upstream on a private address: the person approved
 	// this host at login.
 	Private bool
@@ -120,6 +128,14 @@ type Resolution struct {
 type SetHeader struct {
 	Name  string
 	Value Secret
+}
+
+// SigV4 are the keys that a request to AWS is signed with. SessionToken is empty
+// unless they are those of a session.
+type SigV4 struct {
+	AccessKeyID     Secret
+	SecretAccessKey Secret
+	SessionToken    Secret
 }
 
 // Rewrite is what changes in a request's query, path, cookies or body. What is

@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X github.com/authsome/authsome.Version=$(VERSION)
 
-.PHONY: build demo test install-test-tools lint bench fuzz clean
+.PHONY: build demo test test-clients install-test-tools lint bench fuzz clean
 
 # One static binary, without cgo.
 build:
@@ -18,6 +18,12 @@ demo: build
 test: install-test-tools
 	$(GO) test $(TESTFLAGS) -timeout 10m ./...
 	cd test && $(GO) test $(TESTFLAGS) -timeout 15m ./...
+
+# Runs every client of docs/clients.md and writes its tables. It installs 2 GB,
+# and fails where a client does not do what the page said.
+test-clients:
+	./test/install.sh --clients
+	cd test && $(GO) test $(TESTFLAGS) -count=1 -timeout 30m ./clients -all -update
 
 install-test-tools:
 	./test/install.sh

@@ -2,8 +2,13 @@
 # Installs what the tests run against, where it is missing: Debian packages, and
 # npm packages in test/npm. Quick when nothing is missing. On a system without
 # apt-get it says what is missing; the tests that need it are then skipped.
+#
+# With --clients also what only `make test-clients` runs, in test/npm-clients: 2 GB.
 set -eu
 cd "$(dirname "$0")"
+
+clients=
+[ "${1:-}" != --clients ] || clients=1
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -36,6 +41,23 @@ need tinyproxy have tinyproxy
 need microsocks have microsocks
 need gnome-keyring have gnome-keyring-daemon
 need dbus have dbus-run-session
+if [ -n "$clients" ]; then
+	need httpie test -x /usr/bin/http
+	need git-lfs have git-lfs
+	need python3-pip /usr/bin/python3 -m pip --version
+	need python3-h2 python_has h2
+	for module in aiohttp httplib2 pycurl urllib3 websockets; do
+		need "python3-$module" python_has "$module"
+	done
+	need ruby have ruby
+	need php-cli have php
+	need php-curl php -r 'exit(function_exists("curl_init") ? 0 : 1);'
+	need libwww-perl perl -MLWP::UserAgent -e 1
+	need liblwp-protocol-https-perl perl -MLWP::Protocol::https -e 1
+	need default-jdk-headless have javac
+	# Debian's cargo is older than the indexes of today.
+	need cargo-web have cargo
+fi
 have node || missing="$missing nodejs"
 have npm || missing="$missing npm"
 
@@ -55,8 +77,12 @@ if [ -n "$missing" ]; then
 	fi
 fi
 
-if have npm && ! cmp -s npm/package-lock.json npm/node_modules/.installed; then
-	echo "installing the npm packages of test/npm"
-	(cd npm && npm ci --no-audit --no-fund --loglevel=error)
-	cp npm/package-lock.json npm/node_modules/.installed
-fi
+npm_install() { # npm_install DIRECTORY
+	if have npm && ! cmp -s "$1/package-lock.json" "$1/node_modules/.installed"; then
+		echo "installing the npm packages of test/$1"
+		(cd "$1" && npm ci --no-audit --no-fund --loglevel=error)
+		cp "$1/package-lock.json" "$1/node_modules/.installed"
+	fi
+}
+npm_install npm
+[ -z "$clients" ] || npm_install npm-clients

@@ -1,0 +1,2 @@
+const answer = await fetch('https://api.openai.com/v1/models', { headers: { authorization: `Bearer ${Deno.env.get("OPENAI_API_KEY")}` } });
+console.log(await answer.text());

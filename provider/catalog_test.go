@@ -82,7 +82,7 @@ func TestBundled(t *testing.T) {
 			t.Errorf("%s belongs to no definition", f.Name())
 		}
 	}
-	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl google google-drive google-gmail microsoft atlassian jira discord hubspot x postiz dropbox zoom reddit spotify github-app google-cloud mongodb-atlas notion-mcp linear-mcp") {
+	for _, must := range strings.Fields("openai anthropic gemini github gitlab openrouter groq mistral huggingface linear notion slack stripe sentry vercel cloudflare resend sendgrid twilio tavily exa firecrawl google google-drive google-gmail microsoft atlassian jira discord hubspot x postiz dropbox zoom reddit spotify github-app google-cloud mongodb-atlas notion-mcp linear-mcp telegram trello datadog semrush") {
 		if _, ok := c.Get(must); !ok {
 			t.Errorf("%s is missing", must)
 		}
@@ -161,6 +161,10 @@ func TestBundledApart(t *testing.T) {
 		"mailchimp.com/":                                                   "",
 		"acme.atlassian.net/rest/api/3/myself":                             "jira",
 		"verify.twilio.com/v2/Services":                                    "twilio",
+		"api.telegram.org/bot1:x/getMe":                                    "telegram",
+		"telegram.org/":                                                    "",
+		"api.trello.com/1/members/me":                                      "trello",
+		"trello.com/1/authorize":                                           "",
 		"www.twilio.com/":                                                  "",
 		"openrouter.ai/api/v1/chat/completions":                            "openrouter",
 		"openrouter.ai/docs":                                               "",
@@ -196,6 +200,7 @@ func TestKeyPatterns(t *testing.T) {
 		"stripe":      {[]string{"sk_live_" + x(24), "rk_test_" + x(90), "sk_org_live_" + x(40)}, []string{"pk_live_" + x(24), "whsec_" + x(32)}},
 		"tavily":      {[]string{"tvly-" + x(32), "tvly-dev-" + x(32)}, []string{x(32)}},
 		"firecrawl":   {[]string{"fc-" + strings.Repeat("0a", 16)}, []string{x(32)}},
+		"telegram":    {[]string{"110201543:" + x(35), "7:" + x(33) + "-_"}, []string{x(35), "bot110201543:" + x(35), "110201543:", "110201543/" + x(35)}},
 		"twilio":      {[]string{"AC" + strings.Repeat("0a", 16), "SK" + strings.Repeat("0a", 16)}, []string{"AC", "+15550100"}},
 	}
 	for name, tt := range tests {

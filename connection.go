@@ -140,6 +140,9 @@ type Grant struct {
 	Providers []string `json:",omitempty"`
 	Program   string   // base name of the command that was launched
 	CreatedAt time.Time
+	// Authority is the fingerprint of the certificate authority that its child
+	// trusts; "" is the current one.
+	Authority string `json:",omitempty"`
 }
 
 // Allows reports whether the run may use a provider.

@@ -249,6 +249,20 @@ func (c *Client) Whoami(ctx context.Context) (Whoami, error) {
 	return out, err
 }
 
+// Authority asks for the certificate authority.
+func (c *Client) Authority(ctx context.Context) (Authority, error) {
+	var out Authority
+	err := c.do(ctx, http.MethodGet, PathCA, nil, &out)
+	return out, err
+}
+
+// ChangeAuthority does one of the acts of AuthorityChange.
+func (c *Client) ChangeAuthority(ctx context.Context, change AuthorityChange) (Authority, error) {
+	var out Authority
+	err := c.do(ctx, http.MethodPost, PathCA, change, &out)
+	return out, err
+}
+
 // Doctor has the daemon check itself.
 func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
 	var out Doctor

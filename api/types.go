@@ -33,6 +33,7 @@ const (
 	PathCallback     = "/v1/callback"                    // POST Callback → Login; between daemons of one person
 	PathExport       = "/v1/export"                      // POST ExportRequest → Export
 	PathEvents       = "/v1/events"                      // GET ?limit=&after=&wait= → Events; see EventsQuery
+	PathCA           = "/v1/ca"                          // GET → Authority; POST AuthorityChange → Authority
 	PathGrants       = "/v1/grants"                      // GET with Upgrade: see GrantProtocol
 	PathGrantSelf    = "/v1/grants/self"                 // GET → GrantInfo of the run that the peer descends from
 	PathGrantStream  = "/v1/grants/{id}/stream"          // GET with Upgrade: see StreamProtocol
@@ -258,6 +259,45 @@ type Events struct {
 	// Next is the Seq to pass as after= for what comes later.
 	Next int64 `json:"next"`
 }
+
+// CAFile is the file in the home with the certificates of the authorities in
+// use, as PEM.
+const CAFile = "ca.pem"
+
+// Authority is the home's certificate authority. Nothing in it is secret.
+type Authority struct {
+	Path string `json:"path"` // of CAFile
+	PEM  string `json:"pem"`  // the certificate of the one that new runs get
+	// Former counts those that living runs' children still trust.
+	Former int `json:"former"`
+	// Routed are the host patterns that a root to install would be for.
+	Routed []string `json:"routed"`
+	// Root is what was made to be installed, PEM; "" when nothing was, or for an
+	// earlier authority only. Permitted are the names that it is limited to.
+	Root      string   `json:"root,omitempty"`
+	Permitted []string `json:"permitted,omitempty"`
+	// Roots are all that were made to be installed since the last uninstall, Root
+	// included, PEM.
+	Roots []string `json:"roots"`
+	// Repeat says why `ca install` is to be repeated; "" when it is not.
+	Repeat string `json:"repeat,omitempty"`
+}
+
+// AuthorityChange asks for one of the acts, which are refused inside a run.
+type AuthorityChange struct {
+	Act string `json:"act"`
+	// InsideRun says that the caller's environment is a run's. The daemon knows
+	// better, where it can tell processes apart.
+	InsideRun bool `json:"inside_run,omitempty"`
+}
+
+// The acts.
+const (
+	ActCheck   = "check"   // nothing but whether the others are allowed
+	ActInstall = "install" // make the root to install, unless there is one for just what is routed
+	ActForget  = "forget"  // all roots that were made are in no store any more
+	ActRotate  = "rotate"  // make a new authority for the runs to come
+)
 
 // Failure is the body of every answer that is not 2xx.
 type Failure struct {

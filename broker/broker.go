@@ -353,6 +353,12 @@ func (b *Broker) event(id authsome.Identity, t authsome.EventType, status string
 	}
 }
 
+// OutsideRun refuses, and records, an act that is not the broker's own and that
+// only a person outside a run may do.
+func (b *Broker) OutsideRun(ctx context.Context, id authsome.Identity, what string) error {
+	return b.outsideRun(ctx, id, what, "", "")
+}
+
 // outsideRun refuses what only a person outside a run may do, and records the
 // attempt: the process asking descends from `authsome run`, so it may be the
 // agent that must not see a secret.

@@ -25,6 +25,9 @@ type GrantSpec struct {
 	Choices map[string]string // provider → connection
 	// Providers are the only ones that the run may use; none means all.
 	Providers []string
+	// Authority is the fingerprint of the certificate authority that the child
+	// will trust.
+	Authority string
 }
 
 // grants are the runs that may use credentials. Tokens are looked up by their
@@ -100,6 +103,7 @@ func (b *Broker) StartGrant(ctx context.Context, id authsome.Identity, spec Gran
 		Grant: authsome.Grant{
 			ID: "run_" + randomToken(10), Identity: id, Mode: spec.Mode, Choices: maps.Clone(spec.Choices),
 			Providers: only, Program: clip(spec.Program), CreatedAt: b.Now().UTC(),
+			Authority: spec.Authority,
 		},
 		tokenHash:  sha256.Sum256([]byte(token.Reveal())),
 		secretHash: sha256.Sum256([]byte(secret.Reveal())),
@@ -281,12 +285,32 @@ func (b *Broker) Placeholders(g *authsome.Grant) (env map[string]string, hosts [
 				env[v.Name] = b.placeholder(a.byName[use], v)
 			}
 		}
-		for _, baseURL := range a.addresses() {
-			hosts = append(hosts, boundHosts(p, baseURL)...)
-		}
+		hosts = append(hosts, a.hosts(p)...)
 	}
 	slices.Sort(hosts)
 	return env, slices.Compact(hosts), providers
+}
+
+// Routed are the host patterns of all connected providers, sorted: what a run
+// without limits has routed.
+func (b *Broker) Routed(id authsome.Identity) []string {
+	var hosts []string
+	for name, a := range b.snapshot.Load().of(ownerOf(id)).byProvider {
+		if p, ok := b.Catalog.Get(name); ok {
+			hosts = append(hosts, a.hosts(p)...)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// hosts are the host patterns of a provider's connections.
+func (a *accounts) hosts(p *authsome.Provider) []string {
+	var hosts []string
+	for _, baseURL := range a.addresses() {
+		hosts = append(hosts, boundHosts(p, baseURL)...)
+	}
+	return hosts
 }
 
 // placeholder is what stands in a variable: the constant for a secret, the

@@ -7,6 +7,7 @@
 //	open.go      the parts, in the order in which they need each other
 //	serve.go     start, signals, drain, end
 //	handle*.go   one handler for each path of the API
+//	authority.go the certificate authorities, and when they change
 //	identity.go  who is at the other end of the socket
 //	grants.go    the runs, and the proxy's listeners
 //	browser.go   the port for browsers, and who has it if we do not

@@ -224,7 +224,7 @@ func (d *Daemon) checkProviders(ctx context.Context) api.Check {
 }
 
 func (d *Daemon) rootCertificate() (*x509.Certificate, error) {
-	block, _ := pem.Decode(d.authority.CertPEM())
+	block, _ := pem.Decode(d.authorities.current().CertPEM())
 	if block == nil {
 		return nil, errors.New("the root certificate is no PEM")
 	}
@@ -233,12 +233,13 @@ func (d *Daemon) rootCertificate() (*x509.Certificate, error) {
 
 // checkAuthority verifies a leaf as a child would.
 func (d *Daemon) checkAuthority(context.Context) api.Check {
-	const fix = "authsome daemon restart"
+	const fix = "authsome ca rotate"
+	a := d.authorities.current()
 	root, err := d.rootCertificate()
 	if err != nil {
 		return broken(fix, "%v", err)
 	}
-	leaf, err := d.issuer.Leaf(authsome.SelfCheckHost)
+	leaf, err := a.issuer.Leaf(authsome.SelfCheckHost)
 	if err != nil {
 		return broken(fix, "no certificate can be issued: %v", err)
 	}
@@ -251,11 +252,23 @@ func (d *Daemon) checkAuthority(context.Context) api.Check {
 	if _, err := cert.Verify(x509.VerifyOptions{DNSName: authsome.SelfCheckHost, Roots: roots}); err != nil {
 		return broken(fix, "a certificate of ours does not verify: %v", err)
 	}
-	left := time.Until(root.NotAfter)
-	if left < renewAuthority {
-		return warning(fix, "the certificate authority ends on %s; a restart makes a new one", stamp(root.NotAfter))
+	text := "valid until " + stamp(root.NotAfter)
+	if n := len(d.authorities.now.Load().all) - 1; n > 0 {
+		text += fmt.Sprintf(", and %d former for the runs that were started with it", n)
 	}
-	return ok("valid until %s", stamp(root.NotAfter))
+	if why := d.authorities.repeat(localIdentity); why != "" {
+		return warning("authsome ca install", "%s; %s", text, why)
+	}
+	left := time.Until(root.NotAfter)
+	switch {
+	case a.root != nil && left < renewAuthority:
+		return warning("authsome ca install", "%s; what is installed ends then, too", text)
+	case left < renewAuthority:
+		return warning(fix, "%s; a new one should have been made", text)
+	case a.root != nil:
+		text += fmt.Sprintf("; a root is installed that permits %d names", len(a.root.Permitted()))
+	}
+	return ok("%s", text)
 }
 
 func (d *Daemon) checkProxy(ctx context.Context) api.Check {

@@ -90,9 +90,7 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			issuer := d.issuer
-			d.issuer = ca.NewIssuer(other)
-			return func() { d.issuer = issuer }
+			return useAuthority(d, func(a *authority) { a.issuer = ca.NewIssuer(other) })
 		}, "does not verify"},
 		{"proxy", "untrusted root", func(t *testing.T, d *Daemon) func() {
 			return replaceRoot(t, d)
@@ -155,9 +153,16 @@ func replaceAuthority(t *testing.T, d *Daemon, made time.Time) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, issuer := d.authority, d.issuer
-	d.authority, d.issuer = a, ca.NewIssuer(a)
-	return func() { d.authority, d.issuer = authority, issuer }
+	return useAuthority(d, func(x *authority) { *x = *newAuthority(a, nil) })
+}
+
+// useAuthority changes the current authority in memory.
+func useAuthority(d *Daemon, change func(*authority)) (mend func()) {
+	was := d.authorities.now.Load()
+	a := *was.all[0]
+	change(&a)
+	d.authorities.now.Store(&authorityState{all: []*authority{&a}, roots: was.roots})
+	return func() { d.authorities.now.Store(was) }
 }
 
 // replaceRoot makes children trust another root than the one that issues.
@@ -167,9 +172,7 @@ func replaceRoot(t *testing.T, d *Daemon) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority := d.authority
-	d.authority = a
-	return func() { d.authority = authority }
+	return useAuthority(d, func(x *authority) { x.Authority = a })
 }
 
 // The daemon's own token opens nothing but the check.

@@ -52,6 +52,7 @@ var handlers = map[string]map[string]handler{
 	api.PathCallback:     {http.MethodPost: (*Daemon).callback},
 	api.PathExport:       {http.MethodPost: (*Daemon).export},
 	api.PathEvents:       {http.MethodGet: (*Daemon).events},
+	api.PathCA:           {http.MethodGet: (*Daemon).authority, http.MethodPost: (*Daemon).changeAuthority},
 	api.PathGrantSelf:    {http.MethodGet: (*Daemon).grantSelf},
 }
 

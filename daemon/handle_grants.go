@@ -60,8 +60,11 @@ func (d *Daemon) openGrant(id authsome.Identity, conn *net.UnixConn) (_ *run, _ 
 		secret = authsome.NewSecret(req.Renew.Secret)
 		x.grant, err = d.broker.ResumeGrant(ctx, id, req.Renew.ID, x.token, secret)
 	} else {
-		x.grant, x.token, secret, err = d.broker.StartGrant(ctx, id, broker.GrantSpec{
-			Program: req.Program, Mode: authsome.Mode(req.Mode), Choices: req.Connections, Providers: req.Providers,
+		err = d.authorities.begin(ctx, func(authority string) (err error) {
+			x.grant, x.token, secret, err = d.broker.StartGrant(ctx, id, broker.GrantSpec{
+				Program: req.Program, Mode: authsome.Mode(req.Mode), Choices: req.Connections, Providers: req.Providers, Authority: authority,
+			})
+			return err
 		})
 	}
 	if err != nil {
@@ -107,8 +110,12 @@ func (d *Daemon) serveGrant(x *run, info api.GrantInfo, ln net.Listener) {
 // grantInfo is what both the run and its descendants are told.
 func (d *Daemon) grantInfo(x *run) api.GrantInfo {
 	env, hosts, providers := d.broker.Placeholders(x.grant)
+	var authority string
+	if a := d.authorities.of(x.grant); a != nil {
+		authority = string(a.CertPEM())
+	}
 	return api.GrantInfo{
-		ID: x.grant.ID, Token: x.token.Reveal(), CreatedAt: x.grant.CreatedAt, CA: string(d.authority.CertPEM()),
+		ID: x.grant.ID, Token: x.token.Reveal(), CreatedAt: x.grant.CreatedAt, CA: authority,
 		Placeholders: env, Hosts: hosts, Providers: providers, Only: x.grant.Providers, Port: x.port,
 	}
 }

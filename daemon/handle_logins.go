@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/authsome/authsome"
@@ -73,6 +74,9 @@ func (d *Daemon) loginView(l *authsome.Login, _ *authsome.Provider, err error) (
 		out.Account = &l.Account
 	}
 	if l.Status.Final() {
+		if why := d.authorities.repeat(localIdentity); l.Status == authsome.LoginCompleted && why != "" {
+			out.Notes = append(slices.Clone(out.Notes), why+": authsome ca install")
+		}
 		return out, nil
 	}
 	out.RedirectURI, out.AppsURL, out.Server, out.Resource = l.RedirectURI, l.AppsURL, l.Server, l.Resource

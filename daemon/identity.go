@@ -5,6 +5,9 @@ import (
 	"github.com/authsome/authsome/api"
 )
 
+// localIdentity is the person of this home, for what no request asks for.
+var localIdentity = authsome.Identity{Vault: authsome.LocalVault, User: authsome.LocalUser}
+
 // unknownRun is Identity.Run for a process whose descent cannot be told any
 // more, because it or one of its ancestors is gone. It counts as a run's
 // descendant: one that hands its connection over and ends must gain nothing.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -17,7 +16,6 @@ import (
 	"github.com/authsome/authsome/api"
 	"github.com/authsome/authsome/audit"
 	"github.com/authsome/authsome/broker"
-	"github.com/authsome/authsome/ca"
 	"github.com/authsome/authsome/flow"
 	"github.com/authsome/authsome/provider"
 	"github.com/authsome/authsome/proxy"
@@ -41,20 +39,19 @@ type Daemon struct {
 	pid  int
 	log  *slog.Logger
 
-	lock      *flock.Flock
-	logFile   *logFile
-	store     *store.Store
-	vault     *vault.Vault
-	catalog   *provider.Catalog
-	authority *ca.Authority
-	issuer    *ca.Issuer
-	spool     *recorder
-	broker    *broker.Broker
-	proxy     *proxy.Proxy
-	pages     http.Handler
-	browser   *browserPort
-	socket    *api.Listener
-	upstream  proxy.Upstream
+	lock        *flock.Flock
+	logFile     *logFile
+	store       *store.Store
+	vault       *vault.Vault
+	catalog     *provider.Catalog
+	authorities *authorities
+	spool       *recorder
+	broker      *broker.Broker
+	proxy       *proxy.Proxy
+	pages       http.Handler
+	browser     *browserPort
+	socket      *api.Listener
+	upstream    proxy.Upstream
 
 	runs  *runs
 	self  selfCheck
@@ -148,10 +145,9 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 	if err := d.spool.drain(ctx); err != nil {
 		return authsome.E(authsome.StoreFailed, "store the audit of the last daemon: %w", err)
 	}
-	if d.authority, err = d.openAuthority(ctx); err != nil {
+	if d.authorities, err = d.openAuthorities(ctx); err != nil {
 		return err
 	}
-	d.issuer = ca.NewIssuer(d.authority)
 	d.broker = broker.New(broker.Config{
 		Records: d.store, Sealer: d.vault, Recorder: d.spool, Catalog: d.catalog,
 		Parse: provider.Parse, Check: provider.CheckRegistrable, Logger: d.log,
@@ -159,10 +155,13 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 		RedirectURI: d.redirectURI,
 	})
 	d.self = selfCheck{Broker: d.broker, token: authsome.NewSecret(randomName())}
-	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.issuer, Upstream: d.upstream, Logger: d.log})
+	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.authorities, Upstream: d.upstream, Logger: d.log})
 	d.broker.Subscribe(d.proxy.Reconsider)
 	d.loadedAt = time.Now()
 	if err := d.broker.Load(ctx); err != nil {
+		return err
+	}
+	if err := d.authorities.tend(ctx); err != nil {
 		return err
 	}
 	d.runs.sleep(d.broker.Runs())
@@ -213,86 +212,6 @@ func (d *Daemon) close() {
 	if d.lock != nil {
 		_ = d.lock.Unlock()
 	}
-}
-
-// sealedAuthority is the sealed form of the certificate authority.
-type sealedAuthority struct {
-	Version int    `json:"v"` // 1
-	Cert    []byte `json:"cert"`
-	Key     []byte `json:"key"`
-}
-
-const (
-	authorityKind = "ca"
-	authorityName = "root"
-	// renewAuthority is how long before its end a root is replaced, at the next
-	// start.
-	renewAuthority = 30 * 24 * time.Hour
-)
-
-func authorityBinding(version int64) authsome.Binding {
-	return authsome.Binding{Kind: authorityKind, Vault: authsome.LocalVault, Name: authorityName, Version: version}
-}
-
-// openAuthority opens the stored root, or makes one. One that does not open is
-// an error: a new one would leave every running child without trust.
-func (d *Daemon) openAuthority(ctx context.Context) (*ca.Authority, error) {
-	sealed, version, err := d.store.Item(ctx, authsome.LocalVault, authorityKind, authorityName)
-	if err != nil {
-		return nil, err
-	}
-	if sealed != nil {
-		plain, err := d.vault.Unseal(authorityBinding(version), sealed)
-		if err != nil {
-			return nil, err
-		}
-		var s sealedAuthority
-		if err := json.Unmarshal(plain, &s); err != nil || s.Version != 1 {
-			return nil, authsome.E(authsome.VaultFailed, "open the certificate authority: the record is of a version that this program does not know")
-		}
-		clear(plain)
-		a, err := ca.Parse(s.Cert, s.Key)
-		if err != nil {
-			return nil, authsome.E(authsome.VaultFailed, "open the certificate authority: %w", err)
-		}
-		left := time.Until(a.Expires())
-		if left > renewAuthority {
-			return a, nil
-		}
-		// The children of living runs trust the old one only.
-		grants, err := d.store.Grants(ctx, authsome.LocalVault)
-		if err != nil {
-			return nil, err
-		}
-		if left > 0 && len(grants) > 0 {
-			return a, nil
-		}
-		d.log.Info("the certificate authority is replaced before it expires", "expires", a.Expires())
-	}
-	a, err := ca.New(time.Now())
-	if err != nil {
-		return nil, authsome.E(authsome.Internal, "make a certificate authority: %w", err)
-	}
-	return a, d.saveAuthority(ctx, a, version+1)
-}
-
-// saveAuthority seals and stores a root.
-func (d *Daemon) saveAuthority(ctx context.Context, a *ca.Authority, version int64) (err error) {
-	s := sealedAuthority{Version: 1}
-	if s.Cert, s.Key, err = a.Marshal(); err != nil {
-		return authsome.E(authsome.Internal, "make a certificate authority: %w", err)
-	}
-	plain, err := json.Marshal(s)
-	if err != nil {
-		return authsome.E(authsome.Internal, "make a certificate authority: %w", err)
-	}
-	sealed, err := d.vault.Seal(authorityBinding(version), plain)
-	clear(plain)
-	clear(s.Key)
-	if err != nil {
-		return err
-	}
-	return d.store.SaveItem(ctx, authsome.LocalVault, authorityKind, authorityName, sealed, version)
 }
 
 // recorder is the spool with somebody who empties it: requests are recorded in

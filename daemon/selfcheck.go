@@ -74,7 +74,7 @@ func (d *Daemon) tryProxy(ctx context.Context) error {
 	go func() { defer close(served); _ = d.proxy.Serve(ctx, ln) }()
 	defer func() { _ = ln.Close(); <-served }()
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(d.authority.CertPEM()) {
+	if !roots.AppendCertsFromPEM(d.authorities.current().CertPEM()) {
 		return errors.New("the root certificate cannot be read")
 	}
 	proxyURL := &url.URL{Scheme: "http", Host: ln.Addr().String(), User: url.UserPassword("authsome", d.self.tokenText())}

@@ -149,6 +149,9 @@ func (d *Daemon) sweep() {
 		case <-tick.C:
 			d.broker.Sweep(d.work, d.loadedAt)
 			d.runs.forget(d.broker.Knows)
+			if err := d.authorities.tend(d.work); err != nil {
+				d.log.Error("renew the certificate authority", "err", err)
+			}
 		}
 	}
 }

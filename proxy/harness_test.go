@@ -91,7 +91,7 @@ func newWorld(t testing.TB, opts ...option) *world {
 	w.broker.set("anthropic", &account{secret: anthropic, private: true})
 	roots := pool(w.theirs)
 	conf := proxy.Config{
-		Resolver: w.broker, Issuer: ca.NewIssuer(w.ours), Upstream: proxy.Upstream{Proxy: w.net.proxy, Roots: roots},
+		Resolver: w.broker, Issuer: issuer{ca.NewIssuer(w.ours)}, Upstream: proxy.Upstream{Proxy: w.net.proxy, Roots: roots},
 		Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: w.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, o := range opts {
@@ -395,4 +395,11 @@ func (w *world) serveRaw(host string, handle func(*tls.Conn, *bufio.Reader)) {
 		<-done
 	})
 	w.net.add(net.JoinHostPort(host, "443"), ln.Addr().String())
+}
+
+// issuer is one authority for every grant.
+type issuer struct{ *ca.Issuer }
+
+func (i issuer) Leaf(_ *authsome.Grant, host string) (*tls.Certificate, error) {
+	return i.Issuer.Leaf(host)
 }

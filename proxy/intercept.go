@@ -36,7 +36,8 @@ func (p *Proxy) childTLS() *tls.Config {
 			return nil, nil
 		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return p.cfg.Issuer.Leaf(hello.Conn.(*childConn).host)
+			c := hello.Conn.(*childConn)
+			return p.cfg.Issuer.Leaf(c.grant, c.host)
 		},
 	}
 }

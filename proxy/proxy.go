@@ -68,9 +68,11 @@ type Resolver interface {
 	Current(g *authsome.Grant, provider, connection string, generation int64) bool
 }
 
-// Issuer makes the certificates shown to children; package ca implements it.
+// Issuer makes the certificates shown to children. Which authority signs one
+// depends on the grant: a run's child trusts the one that there was when it was
+// started.
 type Issuer interface {
-	Leaf(host string) (*tls.Certificate, error)
+	Leaf(g *authsome.Grant, host string) (*tls.Certificate, error)
 }
 
 // Upstream says how the services are reached. It comes from the daemon's

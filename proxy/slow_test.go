@@ -68,7 +68,7 @@ func TestSlowChildren(t *testing.T) {
 					t.Fatal(err)
 				}
 				b := &broker{t: t, grants: map[string]*authsome.Grant{token: {ID: "run_1"}}}
-				p := proxy.New(proxy.Config{Resolver: b, Issuer: ca.NewIssuer(ours)})
+				p := proxy.New(proxy.Config{Resolver: b, Issuer: issuer{ca.NewIssuer(ours)}})
 				ln := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 				ctx, cancel := context.WithCancel(context.Background())
 				served := make(chan error, 1)

@@ -190,3 +190,38 @@ func TestResponsesSocket(t *testing.T) {
 		t.Errorf("recorded %s %s", seen.Method, seen.Path)
 	}
 }
+
+// TestKeyedServicesRefuseAllElse: as for the others, what the journeys conclude
+// rests on it.
+func TestKeyedServicesRefuseAllElse(t *testing.T) {
+	n := start(t)
+	n.AddKeyed(Keyed{TelegramToken: "1:a", DatadogKey: "k", DatadogID: "a", TwilioSID: "s", TwilioKey: "t", TrelloKey: "k", TrelloID: "t", AshbyKey: "a", Places: "p"})
+	c := client(t, n, true)
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, tt := range []struct {
+		url    string
+		header []string
+		status int
+	}{
+		{"https://api.telegram.org/bot1:a/getMe", nil, 200},
+		{"https://api.telegram.org/bot1:a/getMe/", nil, 301},
+		{"https://api.telegram.org/bot1:b/getMe", nil, 401},
+		{"https://api.telegram.org/bot/getMe", nil, 401},
+		{"https://api.datadoghq.com/", []string{"DD-API-KEY", "k", "DD-APPLICATION-KEY", "a"}, 200},
+		{"https://api.datadoghq.com/", []string{"DD-API-KEY", "k"}, 401},
+		{"https://api.twilio.com/", []string{"Authorization", "Basic czp0"}, 200},
+		{"https://api.twilio.com/", []string{"Authorization", "Basic czo="}, 401},
+		{"https://api.trello.com/?key=k&token=t", nil, 200},
+		{"https://api.trello.com/?key=k&token=t&token=x", nil, 401},
+		{"https://api.trello.com/?key=k&token=t", []string{"Authorization", "x"}, 401},
+		{"https://api.ashbyhq.com/", []string{"Authorization", "Basic YTo="}, 200},
+		{"https://api.ashbyhq.com/", []string{"Authorization", "Basic YQ=="}, 401},
+		{"https://" + PlacesHost + "/", []string{"Cookie", "a=1; session=p"}, 200},
+		{"https://" + PlacesHost + "/", []string{"Cookie", "session=x; session=p"}, 401},
+		{"https://" + PlacesHost + "/", nil, 401},
+	} {
+		if resp, body := get(t, c, tt.url, tt.header...); resp.StatusCode != tt.status {
+			t.Errorf("%s %v: %d %s, want %d", tt.url, tt.header, resp.StatusCode, body, tt.status)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -68,6 +69,7 @@ func anchorsOf(forms []form) anchors {
 	for i := range forms {
 		f := &forms[i]
 		f.window = f.pick()
+		f.repeat()
 		a.stride = min(a.stride, max(f.length-block+1, 1))
 		a.shortest = min(a.shortest, len(f.text))
 	}
@@ -92,14 +94,9 @@ func anchorsOf(forms []form) anchors {
 			a.first[c>>6] |= 1 << (c & 63)
 		})
 	}
+	// Of a form, what begins first is compared first: see form.period.
 	slices.SortFunc(a.entries, func(x, y entry) int {
-		if x.block != y.block {
-			if x.block < y.block {
-				return -1
-			}
-			return 1
-		}
-		return int(x.form) - int(y.form)
+		return cmp.Or(cmp.Compare(x.block, y.block), cmp.Compare(x.form, y.form), cmp.Compare(y.back, x.back))
 	})
 	a.entries = slices.Compact(a.entries)
 	return a

@@ -85,3 +85,10 @@ func BenchmarkIndex(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkNewBig(b *testing.B) {
+	vs := secrets(strings.Repeat("0123456789abcdef", 4<<10))
+	for b.Loop() {
+		New(vs)
+	}
+}

@@ -56,11 +56,19 @@ type form struct {
 	text    string // what is spelled: the value, or characters of its Base64
 	value   int
 	escapes family
+	// verbatim says that text holds none of those characters, so that equal bytes
+	// are a match.
+	verbatim bool
 	// base64 takes "-" and "_" for "+" and "/".
 	base64 bool
 	// tailBits is how many bits of the value are in the character of Base64
 	// behind text, 0 for none, and tail is those bits.
 	tailBits, tail uint8
+	// period is the shortest distance after which text repeats itself, in bytes of
+	// it, and pace the same in a text. 0: it does not, or it is short. In a text
+	// that repeats itself alike, every period would begin a comparison as long as
+	// the value, if the stream did not know by then what comes of it.
+	period, pace int
 
 	window
 }
@@ -96,7 +104,7 @@ func spelledForms(fs []form, f form) []form {
 	}
 	for escapes := allFamilies; ; escapes-- {
 		if escapes|own == allFamilies {
-			f.escapes = escapes
+			f.escapes, f.verbatim = escapes, escapes&own == 0
 			fs = append(fs, f)
 		}
 		if escapes == 0 {
@@ -174,9 +182,12 @@ func (f *form) match(text []byte, i, pos int, final bool) (int, int, status) {
 			continue
 		}
 		// Most of a match is characters that stand for themselves.
-		const run = 16
-		if len(f.text)-i >= run && len(text)-pos >= run && f.text[i:i+run] == string(text[pos:pos+run]) && !f.introduces(i, run) {
-			i, pos = i+run, pos+run
+		const few, many = 16, 512
+		if f.verbatim && f.same(text, i, pos, few) {
+			i, pos = i+few, pos+few
+			for f.same(text, i, pos, many) {
+				i, pos = i+many, pos+many
+			}
 			continue
 		}
 		if pos == len(text) {
@@ -213,17 +224,46 @@ func (f *form) match(text []byte, i, pos int, final bool) (int, int, status) {
 	return i, pos, matched
 }
 
-// introduces reports whether a character among n of the text has to be escaped.
-func (f *form) introduces(i, n int) bool {
-	if f.escapes == 0 {
-		return false
+// same reports whether n bytes of the form's text and of the text are equal.
+func (f *form) same(text []byte, i, pos, n int) bool {
+	return len(f.text)-i >= n && len(text)-pos >= n && f.text[i:i+n] == string(text[pos:pos+n])
+}
+
+// minPeriodic is the length from which on it matters whether a value repeats
+// itself.
+const minPeriodic = 64
+
+// repeat fills in period and pace.
+func (f *form) repeat() {
+	n := len(f.text)
+	if n < minPeriodic {
+		return
 	}
-	for ; n > 0; i, n = i+1, n-1 {
-		if introducer(f.text[i])&f.escapes != 0 {
-			return true
+	// border[i] is the length of the longest proper beginning of text[:i+1] that is
+	// its end as well.
+	border := make([]int32, n)
+	for i, k := 1, int32(0); i < n; i++ {
+		for k > 0 && f.text[i] != f.text[k] {
+			k = border[k-1]
+		}
+		if f.text[i] == f.text[k] {
+			k++
+		}
+		border[i] = k
+	}
+	period := n - int(border[n-1])
+	if period > n/2 {
+		return
+	}
+	f.period, f.pace = period, period
+	if f.kind != spelled {
+		f.pace = 0
+		var room [16]byte
+		for i := 0; i < period; {
+			unit, used := f.unit(room[:0], i)
+			f.pace, i = f.pace+len(unit), i+used
 		}
 	}
-	return false
 }
 
 // escape compares the beginning of text, an introducer, with the ways to escape

@@ -82,6 +82,8 @@ func seeds(f *testing.F, add func(value, other string, recipe []byte, filler str
 	add("sk-proj-Zq3xV9", "sk-proj-Zq3xV9mT", all, "{\"a\": 1}\n")
 	add("p@ss w/rd&<x>%41", "+/+/==\\\"'", all, "&amp;%25\\u0026")
 	add("aaaaaaaaaaa1", "aaaaaaaa1aaa", all, "aaaa")
+	add(strings.Repeat("ab1", 24), strings.Repeat("ab1", 22)+"a/", all, "b1ab1a")
+	add(strings.Repeat("+/1A", 17), strings.Repeat("\x11", 70), all, "\x11\x11")
 	add("pässwörd€1", "\xff\xfe\xfd-bytes", all, "ä")
 	add("Basic dXNlcjpzM2NyM3RwYXNz", "Bearer abcdefgh1", all, "user:")
 }
@@ -122,7 +124,7 @@ func ones(n int) []int {
 func FuzzForms(f *testing.F) {
 	seeds(f, func(value, other string, recipe []byte, filler string) { f.Add(value, other, recipe, filler) })
 	f.Fuzz(func(t *testing.T, value, other string, recipe []byte, filler string) {
-		if len(value)+len(other)+len(filler) > 120 || len(recipe) > 40 || value == "" || other == "" {
+		if len(value)+len(other)+len(filler) > 200 || len(recipe) > 40 || value == "" || other == "" {
 			return
 		}
 		s := New(secrets(value, other))

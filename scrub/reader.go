@@ -11,10 +11,11 @@ type Reader struct {
 	st  *Stream
 	src io.Reader
 	err error // of src; returned behind the last byte
-	// own holds what was read and not yet returned: first own[:done], which is
-	// scrubbed, then what is held back. It is nil while there is neither.
-	own  []byte
-	done int
+	// store[start:end] is what was read and not yet returned: first done bytes that
+	// are scrubbed, then what is held back.
+	store      []byte
+	start, end int
+	done       int
 }
 
 // Reader scrubs r. Its end, or its error, is the end of the text.
@@ -30,21 +31,22 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	for {
 		if r.done > 0 {
-			n := copy(p, r.own[:r.done])
-			r.own, r.done = r.own[n:], r.done-n
+			n := copy(p, r.store[r.start:r.start+r.done])
+			r.start, r.done = r.start+n, r.done-n
 			return n, nil
 		}
 		if r.err != nil {
 			return 0, r.err
 		}
-		if len(p) < len(r.own)+minRead {
-			if !r.fill(max(minRead, len(r.own))) {
+		held := r.end - r.start
+		if len(p) < held+minRead {
+			if !r.fill() {
 				return 0, nil
 			}
 			continue
 		}
 		// The usual case: nothing but the caller's buffer is touched.
-		held := copy(p, r.own)
+		copy(p, r.store[r.start:r.end])
 		n, err := r.src.Read(p[held:])
 		if n == 0 && err == nil {
 			return 0, nil
@@ -52,27 +54,31 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.err = err
 		n += held
 		done := r.st.Overwrite(p[:n], err != nil)
-		r.own = append(r.own[:0], p[done:n]...)
+		r.store = append(r.store[:0], p[done:n]...)
+		r.start, r.end = 0, n-done
 		if done > 0 {
 			return done, nil
 		}
 	}
 }
 
-// fill reads up to room bytes behind what is held back. It returns false when
+// fill reads into the store, behind what is held back. It returns false when
 // neither bytes nor an error have come.
-func (r *Reader) fill(room int) bool {
-	held := len(r.own)
-	buf := r.own
-	if cap(buf)-held < room {
-		buf = make([]byte, held, 2*held+room)
-		copy(buf, r.own)
+func (r *Reader) fill() bool {
+	held := r.end - r.start
+	if room := max(held, minRead); cap(r.store) < held+room {
+		old := r.store[r.start:r.end]
+		r.store = make([]byte, 2*(held+room))
+		copy(r.store, old)
+	} else {
+		r.store = r.store[:cap(r.store)]
+		copy(r.store, r.store[r.start:r.end])
 	}
-	n, err := r.src.Read(buf[held : held+room])
-	r.err, r.own = err, buf[:held+n]
+	n, err := r.src.Read(r.store[held:])
+	r.start, r.end, r.err = 0, held+n, err
 	if n == 0 && err == nil {
 		return false
 	}
-	r.done = r.st.Overwrite(r.own, err != nil)
+	r.done = r.st.Overwrite(r.store[:r.end], err != nil)
 	return true
 }

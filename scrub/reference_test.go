@@ -201,11 +201,11 @@ func jsonEscape(r rune) string {
 }
 
 func urlEscape(v string) string {
-	s := ""
+	var b strings.Builder
 	for i := range len(v) {
-		s += fmt.Sprintf("%%%02x", v[i])
+		fmt.Fprintf(&b, "%%%02x", v[i])
 	}
-	return s
+	return b.String()
 }
 
 func secrets(values ...string) []authsome.Secret {

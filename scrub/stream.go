@@ -17,7 +17,13 @@ type Stream struct {
 	live    []unfinished
 	regions []region
 	hits    Hits
+	// attempts are the latest of each form, if some form repeats itself.
+	attempts []attempt
 }
+
+// attempt is how far a form that repeats itself came. From one period behind its
+// start, the text is as far the same again.
+type attempt struct{ start, i, at int }
 
 // unfinished is a match that has come to the end of the text.
 type unfinished struct {
@@ -68,7 +74,14 @@ func (st *Stream) Overwrite(buf []byte, last bool) (done int) {
 		st.live[i].start -= done
 		st.live[i].at -= done
 	}
+	for i := range st.attempts {
+		st.attempts[i].start -= done
+		st.attempts[i].at -= done
+	}
 	st.decided -= done
+	if last {
+		clear(st.attempts)
+	}
 	return done
 }
 
@@ -79,6 +92,7 @@ func (st *Stream) resume(buf []byte, last bool) {
 		f := &st.s.forms[u.form]
 		var state status
 		u.i, u.at, state = f.match(buf, u.i, u.at, last)
+		st.remember(u.form, u.start, u.i, u.at)
 		switch state {
 		case matched:
 			st.found(u.start, u.at, f.value)
@@ -127,26 +141,66 @@ func (st *Stream) lookAtEnd(buf []byte) bool {
 	return true
 }
 
-// try compares a form with the text at x. It returns false when the match is
-// unfinished and there is no room to remember it.
+// try compares a form with the text at x. It returns false when there is no room to
+// remember one more match.
 func (st *Stream) try(buf []byte, form, x int, last bool) bool {
 	for i := range st.live {
 		if st.live[i].form == form && st.live[i].start == x {
 			return true
 		}
 	}
+	if len(st.live) == maxLive {
+		return false
+	}
 	f := &st.s.forms[form]
-	i, at, state := f.match(buf, 0, x, last)
+	i, at := st.ahead(form, x)
+	i, at, state := f.match(buf, i, at, last)
+	st.remember(form, x, i, at)
 	switch state {
 	case matched:
 		st.found(x, at, f.value)
 	case partial:
-		if len(st.live) == maxLive {
-			return false
-		}
 		st.live = append(st.live, unfinished{form, x, i, at})
 	}
 	return true
+}
+
+// ahead returns where the comparison of a form with the text at x has to begin.
+func (st *Stream) ahead(form, x int) (i, at int) {
+	f := &st.s.forms[form]
+	if f.period == 0 || st.attempts == nil {
+		return 0, x
+	}
+	a := st.attempts[form]
+	shift := x - a.start
+	if shift <= 0 || shift%f.pace != 0 || shift/f.pace*f.period > a.i {
+		return 0, x
+	}
+	return a.i - shift/f.pace*f.period, a.at
+}
+
+// remember keeps an attempt for ahead.
+func (st *Stream) remember(form, start, i, at int) {
+	f := &st.s.forms[form]
+	if f.period == 0 {
+		return
+	}
+	if st.attempts == nil {
+		st.attempts = make([]attempt, len(st.s.forms))
+	}
+	if f.kind == spelled {
+		// The character behind Base64 is not the form's; and with escapes, the same
+		// bytes of the form may not be as far apart in the text.
+		if f.tailBits > 0 && at-start == i+1 {
+			at--
+		}
+		if at-start != i {
+			return
+		}
+	}
+	if a := &st.attempts[form]; a.i == 0 || start >= a.start {
+		*a = attempt{start, i, at}
+	}
 }
 
 // found adds a match to regions. Finding one again changes nothing.

@@ -42,11 +42,7 @@ func withKeys(t *testing.T) *harness.World {
 	t.Helper()
 	w := newWorld(t)
 	w.Internet.AddKeyed(keyed)
-	file := filepath.Join(w.Work(), "places.json")
-	if err := os.WriteFile(file, []byte(placesDefinition), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	must(t, w.Command("register", file, "--yes"))
+	define(t, w, "places", placesDefinition)
 	login(t, w, keyed.TelegramToken, "telegram")
 	login(t, w, keyed.DatadogKey+"\n"+keyed.DatadogID, "datadog")
 	login(t, w, keyed.TwilioSID+"\n"+keyed.TwilioKey, "twilio")

@@ -62,7 +62,6 @@ type Roots struct {
 	bundle pemSet // what replaces a client's own roots
 	extra  pemSet // what is read beside them
 	wgetrc []byte
-	java   *keyStore // nil without a JVM
 
 	// sum is of the first summed bytes of the bundle: all that are known before
 	// there is a grant.
@@ -80,6 +79,9 @@ type Roots struct {
 func GatherRoots(environ []string, goos string) *Roots {
 	env := parse(environ, goos)
 	r := &Roots{}
+	if findJava(env, goos) {
+		r.bundle.java = new(keyStore)
+	}
 	read := map[string]bool{}
 	add := func(set *pemSet, name string) bool {
 		path, ok := env.get(name)
@@ -125,12 +127,6 @@ func GatherRoots(environ []string, goos string) *Roots {
 		r.warn("no roots were found on this system: set SSL_CERT_FILE to a file of certificates, or the child will trust nothing but routed hosts")
 	}
 	r.readWgetrc(env)
-	if findJava(env, goos) {
-		r.java = new(keyStore)
-		for _, part := range r.bundle.text {
-			r.java.addPEM(part)
-		}
-	}
 	r.sum, r.summed = sha256.New(), r.bundle.text.size()
 	_ = r.bundle.text.writeTo(r.sum, 0)
 	return r
@@ -166,6 +162,8 @@ type pemSet struct {
 	count int
 	seen  map[uint64][]byte // DER's hash → its Base64, which is in memory anyway
 	der   []byte            // of the last one, and room for the next
+	java  *keyStore         // gets them as well; nil without a JVM
+	vouch bool              // the system has made sure that they can be parsed
 }
 
 // seed is for the hashes of pemSet.
@@ -214,6 +212,8 @@ func (t text) writeTo(w io.Writer, skip int) error {
 // addPath adds the certificates of a file, or of the files of a directory, and
 // returns how many it holds. A file without any is an error.
 func (s *pemSet) addPath(path string) (int, error) {
+	s.vouch = slices.Contains(systemFiles, path) || slices.Contains(systemDirs, path)
+	defer func() { s.vouch = false }()
 	data, err := readRegular(path, maxRoots)
 	if errors.Is(err, errDirectory) {
 		return s.addDir(path)
@@ -297,6 +297,9 @@ func (s *pemSet) addPEM(data []byte) (n, broken int) {
 		n++
 		if s.isNew(s.der, body) {
 			s.write(s.der, lines, block)
+			if s.java != nil {
+				s.java.add(s.der, s.vouch)
+			}
 		}
 	}
 }
@@ -527,10 +530,10 @@ func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 	for _, f := range fixed {
 		_ = f.data.writeTo(r.sum, 0)
 	}
-	if r.java != nil {
+	if r.bundle.java != nil {
 		r.sum.Write([]byte("java"))
 	}
-	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(r.sum.Sum(nil))[:16]), java: r.java != nil}
+	t := &Trust{dir: filepath.Join(base, hex.EncodeToString(r.sum.Sum(nil))[:16]), java: r.bundle.java != nil}
 	files := []trustFile{
 		{bundleFile, r.bundle.text},
 		{caFile, r.extra.text},
@@ -538,9 +541,8 @@ func (r *Roots) Write(base string, ca []byte) (*Trust, error) {
 		{filepath.Join(phpDir, phpFile), text{fmt.Appendf(nil, "curl.cainfo=%q\nopenssl.cafile=%q\n", t.Bundle(), t.Bundle())}},
 	}
 	files = append(files, fixed...)
-	if r.java != nil {
-		r.java.addPEM(ca)
-		files = append(files, trustFile{javaFile, text{r.java.bytes()}})
+	if r.bundle.java != nil {
+		files = append(files, trustFile{javaFile, text{r.bundle.java.bytes()}})
 	}
 	for attempt := 0; ; attempt++ {
 		err := t.use(base, files)

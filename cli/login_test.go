@@ -135,6 +135,7 @@ func TestPipedFields(t *testing.T) {
 		{"a whole file", []api.LoginField{key}, "{\n\t\"canary\": 1\r\n}", map[string]string{"private_key": "{\n\t\"canary\": 1\r\n}"}},
 		{"lines, then a file", []api.LoginField{id, key}, "1\n" + pem, map[string]string{"app_id": "1", "private_key": pem}},
 		{"what is optional is empty", []api.LoginField{id, secret, key}, "1\n\n" + pem, map[string]string{"app_id": "1", "private_key": pem}},
+		{"what is optional is left out at the end", []api.LoginField{id, secret}, "1", map[string]string{"app_id": "1"}},
 		{"two files", []api.LoginField{cert, key}, chain + "\n" + pem, map[string]string{"certificate": chain, "private_key": pem}},
 		{"two files and lines", []api.LoginField{id, cert, key, secret}, "1\n" + chain + "\n" + pem + "\ncanary", map[string]string{"app_id": "1", "certificate": chain, "private_key": pem, "secret": "canary"}},
 		{"two files from Windows", []api.LoginField{cert, key}, strings.ReplaceAll(chain+"\n"+pem, "\n", "\r\n"), map[string]string{"certificate": strings.ReplaceAll(chain, "\n", "\r\n"), "private_key": strings.ReplaceAll(pem, "\n", "\r\n")}},

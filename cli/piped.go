@@ -59,6 +59,10 @@ func pipedFields(l api.Login, data []byte) (map[string]authsome.Secret, error) {
 		given = given[n:]
 	}
 	lines = append(lines, given...)
+	// Empty lines at the end went with the last line's end.
+	for len(lines) < len(l.Fields) && l.Fields[len(lines)].Optional {
+		lines = append(lines, nil)
+	}
 	if len(lines) != len(l.Fields) {
 		return nil, bad("standard input has %d lines, not %d", len(lines), len(l.Fields))
 	}

@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X github.com/authsome/authsome.Version=$(VERSION)
 
-.PHONY: build demo test test-clients install-test-tools lint bench fuzz clean
+.PHONY: build demo test test-clients install-test-tools lint bench bench-curves bench-tools fuzz clean
 
 # One static binary, without cgo.
 build:
@@ -42,9 +42,18 @@ FUZZTIME ?= 5s
 fuzz:
 	./test/fuzz.sh $(FUZZTIME)
 
-# Prints the tables of docs/performance.md.
-bench: build
-	cd test && $(GO) run ./bench ../bin/authsome
+# Prints the tables of docs/performance.md, in about 20 minutes, and installs the
+# proxies that are compared with. BENCHFLAGS='-rounds 2' is shorter, and
+# BENCHFLAGS='-doc ../docs/performance.md' writes them into the page.
+bench: build bench-tools
+	cd test && $(GO) run ./bench $(BENCHFLAGS) ../bin/authsome
+
+# Measures whether cost grows with what is stored, and draws docs/performance-*.svg.
+bench-curves: build
+	cd test && $(GO) run ./bench -curves -pictures ../docs -doc ../docs/performance.md $(BENCHFLAGS) ../bin/authsome
+
+bench-tools:
+	./test/bench/install.sh
 
 clean:
 	rm -rf bin

@@ -1,181 +1,176 @@
-// Command bench measures a built authsome: what a command costs, and what the
-// proxy costs against no proxy and against a blind tunnel, on this machine, in
-// one run. It prints the tables of docs/performance.md.
+// Command bench measures a built authsome against no proxy, a blind tunnel, and
+// other proxies, on this machine, in one run, and prints the tables of
+// docs/performance.md, where the method is written down.
 //
-// Machines differ and are noisy. The targets take turns inside every round,
-// another one first each round; figures are medians over rounds and ratios are
-// taken inside a round. Treat differences under 10 % as nothing.
+//	main.go       flags and order
+//	measure.go    rounds: what is measured, and how
+//	targets.go    the ways to the origin: direct, authsome, HAProxy, mitmproxy …
+//	yardstick.go  the least that an interceptor on net/http does
+//	origin.go     the service behind all of them
+//	load.go       what asks it; wire.go, h2.go and websocket.go are its protocols
+//	world.go      a home with its daemon and its runs
+//	commands.go   what a command costs, and the start
+//	idle.go       what an idle stream costs
+//	quiet.go      what others do with the machine meanwhile
+//	curves.go     whether cost grows with what is stored; svg.go draws it
+//	report.go     the tables
+//	role.go       origin, load and yardstick as processes of their own
+//	proc.go       what processes use
 package main
 
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"os/signal"
 	"regexp"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	"github.com/authsome/authsome/test/harness"
-	"github.com/authsome/authsome/test/internet"
 )
 
-// key is the credential that the origin asks for.
-const key = "bench-key-0123456789abcdef"
+// processors are those of the machine.
+var processors = runtime.NumCPU()
 
 func main() {
-	rounds := flag.Int("rounds", 5, "rounds to take medians over")
-	onlyText := flag.String("only", "", "measure only the workloads whose name this expression matches, and no commands")
+	if playRole() {
+		return
+	}
+	o := options{set: settings{rest: 250 * time.Millisecond}}
+	flag.IntVar(&o.set.rounds, "rounds", 5, "rounds to take medians over")
+	flag.DurationVar(&o.set.each, "each", 1500*time.Millisecond, "how long one measurement takes")
+	flag.IntVar(&o.set.hosts, "hosts", 200, "never-seen hosts of one measurement")
+	flag.IntVar(&o.set.idle, "idle", 1000, "idle streams")
+	flag.DurationVar(&o.patience, "patience", 0, "how long to wait, in all, for others to leave the machine alone, and to take rounds again that they disturbed")
+	flag.BoolVar(&o.set.verbose, "v", false, "print each measurement to standard error")
+	flag.BoolVar(&o.full, "full", false, "also 10,000 idle streams of 1,000 runs")
+	flag.StringVar(&o.only, "only", "", "measure only the workloads whose name this expression matches, and nothing else")
+	flag.StringVar(&o.targets, "targets", "", "measure only direct and the targets whose name this expression matches")
+	flag.StringVar(&o.doc, "doc", "", "put what is printed into this file as well, in place of what an earlier run has put there")
+	flag.BoolVar(&o.curves, "curves", false, "measure the growth with what is stored instead")
+	flag.IntVar(&o.largest, "largest", 1_000_000, "with -curves: leave larger sizes out")
+	flag.StringVar(&o.pictures, "pictures", "", "draw the curves into this directory")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-rounds N] [-only EXPRESSION] PATH/TO/authsome")
+		fmt.Fprintln(os.Stderr, "usage: bench [flags] PATH/TO/authsome")
+		flag.PrintDefaults()
 		os.Exit(64)
 	}
-	if err := run(flag.Arg(0), *rounds, *onlyText); err != nil {
+	if err := o.run(flag.Arg(0), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path string, rounds int, onlyText string) error {
-	var only *regexp.Regexp
-	if onlyText != "" {
-		var err error
-		if only, err = regexp.Compile(onlyText); err != nil {
-			return fmt.Errorf("-only: %w", err)
-		}
-	}
-	binary, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	w, err := harness.Start(binary, internet.Credentials{OpenAI: "sk-" + key})
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	origin(w.Internet)
-	definition := filepath.Join(w.Work(), "bench.json")
-	if err := os.WriteFile(definition, []byte(`{"schema_version":1,"name":"bench","auth_type":"api_key","flow":"api_key","api_url":"`+routed+`","export":{"BENCH_KEY":"API_TOKEN"}}`), 0o600); err != nil {
-		return err
-	}
-	for _, c := range []*harness.Command{
-		w.Command("register", definition, "--yes"),
-		w.Command("login", "bench", "--stdin").Input(key),
-	} {
-		if out, err := c.Output(); err != nil {
-			return fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	fmt.Printf("%s, %d CPUs, %s, %s\n\n", runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
-	if only == nil {
-		if err := commands(w, rounds); err != nil {
-			return err
-		}
-	}
-	return proxies(w, rounds, only)
+// options are the flags.
+type options struct {
+	set           settings
+	full          bool
+	only, targets string
+	doc           string
+	curves        bool
+	largest       int
+	pictures      string
+	patience      time.Duration
 }
 
-// commands measures whole processes.
-func commands(w *harness.World, rounds int) error {
-	fi, err := os.Stat(w.Binary)
+// run measures and reports.
+func (o options) run(binary string, stdout io.Writer) error {
+	o.set.patience = &o.patience
+	files := 8192
+	if o.full {
+		files = 32768
+	}
+	if err := manyFiles(uint64(files)); err != nil {
+		return err
+	}
+	l, err := newLab(binary)
 	if err != nil {
 		return err
 	}
-	once := func(args ...string) (time.Duration, error) {
-		cmd := exec.Command(args[0], args[1:]...)
-		cmd.Env, cmd.Dir = w.Environ(), w.Work()
-		began := time.Now()
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("%v: %w\n%s", args, err, out)
-		}
-		return time.Since(began), nil
+	defer l.close()
+	stop := closeAtSignal(l)
+	defer stop()
+	var text strings.Builder
+	out := io.MultiWriter(stdout, &text)
+	section := "bench"
+	if o.curves {
+		section = "curves"
+		err = l.curves(out, o)
+	} else {
+		err = l.bench(out, o)
 	}
-	var plain, under, over, list, start []time.Duration
-	for range rounds * 10 {
-		a, err := once("true")
-		if err != nil {
-			return err
-		}
-		b, err := once(w.Binary, "run", "--", "true")
-		if err != nil {
-			return err
-		}
-		c, err := once(w.Binary, "list")
-		if err != nil {
-			return err
-		}
-		plain, under, over, list = append(plain, a), append(under, b), append(over, b-a), append(list, c)
-	}
-	idle, err := rss(w.DaemonPID())
-	if err != nil {
+	if err != nil || o.doc == "" {
 		return err
 	}
-	for range rounds {
-		if _, err := once(w.Binary, "daemon", "stop"); err != nil {
-			return err
+	return insert(o.doc, section, text.String())
+}
+
+// closeAtSignal ends everything when somebody wants this program to end, which
+// then does.
+func closeAtSignal(l *lab) (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, ok := <-c; !ok {
+			return
 		}
-		began := time.Now()
-		if err := w.Serve(); err != nil {
-			return err
+		pids, _ := descendants()
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
 		}
-		start = append(start, time.Since(began))
+		_ = os.RemoveAll(l.dir)
+		os.Exit(130)
+	}()
+	return func() { signal.Stop(c); close(c) }
+}
+
+// bench prints the tables.
+func (l *lab) bench(out io.Writer, o options) error {
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
 	}
-	fmt.Println("| what | median | target |")
-	fmt.Println("|---|--:|--:|")
-	fmt.Printf("| `true` | %s | |\n", ms(median(plain)))
-	fmt.Printf("| `authsome run -- true`, daemon up | %s | |\n", ms(median(under)))
-	fmt.Printf("| … over `true` itself | %s | ≤ 15 ms |\n", ms(median(over)))
-	fmt.Printf("| `authsome list`, daemon up | %s | ≤ 25 ms |\n", ms(median(list)))
-	fmt.Printf("| daemon start to ready, as seen by polling | %s | ≤ 150 ms |\n", ms(median(start)))
-	fmt.Printf("| binary | %.1f MB | ≤ 25 MB |\n", float64(fi.Size())/1e6)
-	fmt.Printf("| daemon's memory (RSS) after %d commands | %.1f MB | ≤ 30 MB |\n\n", rounds*20, float64(idle)/1e6)
+	which, err := regexp.Compile(o.targets)
+	if err != nil {
+		return fmt.Errorf("-targets: %w", err)
+	}
+	r := &report{out: out}
+	r.machine(l)
+	if o.only == "" {
+		if err := l.commands(r, o.set); err != nil {
+			return err
+		}
+	}
+	all, missing := l.targets()
+	var targets []*target
+	for _, t := range all {
+		if t.name == nameDirect || which.MatchString(t.name) {
+			targets = append(targets, t)
+		}
+	}
+	defer func() {
+		for _, t := range targets {
+			t.halt()
+		}
+	}()
+	for _, w := range workloads {
+		if !only.MatchString(w.name) {
+			continue
+		}
+		row, err := l.measure(w, targets, o.set)
+		if err != nil {
+			return err
+		}
+		r.rows = append(r.rows, row)
+	}
+	if o.only == "" {
+		if err := l.idle(r, targets, o.set, o.full); err != nil {
+			return err
+		}
+	}
+	r.print(targets, missing)
 	return nil
-}
-
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond)) }
-
-func median[T interface{ ~int64 | ~float64 }](v []T) T {
-	s := slices.Clone(v)
-	slices.Sort(s)
-	return s[len(s)/2]
-}
-
-// rss is a process's resident memory in bytes (proc(5), status).
-func rss(pid int) (int64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")), 10, 64)
-			return kb * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no VmRSS for process %d", pid)
-}
-
-// cpu is a process's user and system time (proc(5), stat, fields 14 and 15, in
-// ticks of 10 ms).
-func cpu(pid int) (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0, fmt.Errorf("process %d has a strange stat", pid)
-	}
-	u, err := strconv.ParseInt(f[11], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	s, err := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(u+s) * 10 * time.Millisecond, err
 }

@@ -279,6 +279,8 @@ type Authority struct {
 	// Roots are all that were made to be installed since the last uninstall, Root
 	// included, PEM.
 	Roots []string `json:"roots"`
+	// Stale says that ActInstall would make another root.
+	Stale bool `json:"stale"`
 	// Repeat says why `ca install` is to be repeated; "" when it is not.
 	Repeat string `json:"repeat,omitempty"`
 }

@@ -71,7 +71,7 @@ accounts and never holds a key.`,
 	add(manage,
 		newGetCmd(a), newInspectCmd(a), newSetDefaultCmd(a), newLogoutCmd(a),
 		newRevokeCmd(a), newRemoveCmd(a), newRegisterCmd(a), newExportCmd(a))
-	add(system, newWhoamiCmd(a), newDoctorCmd(a), newLogCmd(a), newDaemonCmd(a), newVersionCmd(a))
+	add(system, newWhoamiCmd(a), newDoctorCmd(a), newLogCmd(a), newCACmd(a), newDaemonCmd(a), newVersionCmd(a))
 	add(group, newProviderCmd(a), newConnectionsCmd(a))
 	root.SetHelpCommandGroupID(system)
 	root.SetCompletionCommandGroupID(system)

@@ -317,7 +317,7 @@ func (as *authorities) view(id authsome.Identity) api.Authority {
 	a := s.all[0]
 	out := api.Authority{
 		Path: as.file(), PEM: string(a.CertPEM()), Former: len(s.all) - 1, Routed: append([]string{}, as.d.broker.Routed(id)...),
-		Roots: []string{}, Repeat: as.repeat(id),
+		Roots: []string{}, Stale: a.stale(as.d.broker.Routed(id)), Repeat: as.repeat(id),
 	}
 	if a.root != nil {
 		out.Root, out.Permitted = string(a.root.RootPEM()), a.root.Permitted()
@@ -393,6 +393,12 @@ var authorityActs = map[string]authorityAct{
 	}},
 }
 
+// stale reports whether another root than the one that there is would be
+// installed for hosts.
+func (a *authority) stale(hosts []string) bool {
+	return a.root == nil || !a.root.Exactly(hosts) || time.Until(a.Expires()) < renewAuthority
+}
+
 // constrain makes the root to install for what is routed now, unless there is
 // one that is for exactly that.
 func (as *authorities) constrain(id authsome.Identity, s *authorityState) (string, error) {
@@ -401,15 +407,15 @@ func (as *authorities) constrain(id authsome.Identity, s *authorityState) (strin
 		return "", authsome.E(authsome.NotReady, "install the certificate authority: nothing is connected, and it is installed for the hosts of your connections only").
 			WithHint("authsome login PROVIDER")
 	}
+	if !s.all[0].stale(hosts) {
+		return "", nil
+	}
 	if time.Until(s.all[0].Expires()) < renewAuthority {
 		if err := s.rotate(); err != nil {
 			return "", err
 		}
 	}
 	a := s.all[0]
-	if a.root != nil && a.root.Exactly(hosts) {
-		return "", nil
-	}
 	root, err := a.Constrain(time.Now(), hosts)
 	if err != nil {
 		return "", authsome.E(authsome.Internal, "make a root to install: %w", err)

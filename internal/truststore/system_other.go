@@ -1,0 +1,5 @@
+//go:build !linux && !darwin && !windows
+
+package truststore
+
+func (h *Host) system() []Store { return nil }

@@ -396,3 +396,79 @@ func TestAuthorityFileIsPutRight(t *testing.T) {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
 }
+
+func checkNamed(t *testing.T, c *api.Client, name string) api.Check {
+	t.Helper()
+	got, err := c.Doctor(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range got.Checks {
+		if x.Name == name {
+			return x
+		}
+	}
+	t.Fatalf("doctor has no check %q: %+v", name, got)
+	return api.Check{}
+}
+
+// TestRenewalWaitsForThePerson: where a root is installed, its authority is
+// replaced late, since what is installed is worthless then; the person is told
+// from the usual time on, and `ca install` does not wait.
+func TestRenewalWaitsForThePerson(t *testing.T) {
+	d, c := inProcess(t)
+	ctx := context.Background()
+	login(t, c, "openai", "", openaiKey)
+	as := d.authorities
+	left := func(days int, installed bool) {
+		t.Helper()
+		a, err := ca.New(time.Now().Add(-time.Duration(365-days) * 24 * time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := newAuthority(a, nil)
+		next := &authorityState{all: []*authority{one}}
+		if installed {
+			root, err := a.Constrain(time.Now(), []string{"api.openai.com"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			der, _ := root.Marshal()
+			next.all[0], next.roots = newAuthority(a, root), [][]byte{der}
+		}
+		as.mu.Lock()
+		defer as.mu.Unlock()
+		if err := as.save(ctx, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		days      int
+		installed bool
+		due       bool
+	}{{31, false, false}, {29, false, true}, {31, true, false}, {29, true, false}, {8, true, false}, {6, true, true}} {
+		left(tt.days, tt.installed)
+		if as.due() != tt.due {
+			t.Errorf("%d days before its end, installed %t: due %t", tt.days, tt.installed, as.due())
+		}
+	}
+	left(29, true)
+	if check := checkNamed(t, c, "ca"); !check.Warn || check.Fix != "authsome ca install" || !strings.Contains(check.Text, "ends then") {
+		t.Errorf("doctor: %+v", check)
+	}
+	before := as.current().id
+	info, err := c.ChangeAuthority(ctx, api.AuthorityChange{Act: api.ActInstall})
+	if err != nil || as.current().id == before || len(info.Roots) != 2 || info.Stale || info.Repeat != "" {
+		t.Errorf("installed again: %+v, %v", info, err)
+	}
+	if check := checkNamed(t, c, "ca"); !check.OK || check.Warn {
+		t.Errorf("doctor: %+v", check)
+	}
+
+	// A run that is the first to ask after a long sleep of the machine.
+	left(1, false)
+	before = as.current().id
+	if g, _, _ := startRun(t, d); g.Authority == before || g.Authority != as.current().id {
+		t.Error("a new run was given an authority that is about to end")
+	}
+}

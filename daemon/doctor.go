@@ -266,7 +266,7 @@ func (d *Daemon) checkAuthority(context.Context) api.Check {
 	case left < renewAuthority:
 		return warning(fix, "%s; a new one should have been made", text)
 	case a.root != nil:
-		text += fmt.Sprintf("; a root is installed that permits %d names", len(a.root.Permitted()))
+		text += "; a root is installed that permits " + someOf(a.root.Permitted())
 	}
 	return ok("%s", text)
 }

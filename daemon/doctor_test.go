@@ -15,21 +15,6 @@ import (
 	"github.com/authsome/authsome/ca"
 )
 
-func checkNamed(t *testing.T, c *api.Client, name string) api.Check {
-	t.Helper()
-	got, err := c.Doctor(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, x := range got.Checks {
-		if x.Name == name {
-			return x
-		}
-	}
-	t.Fatalf("doctor has no check %q: %+v", name, got)
-	return api.Check{}
-}
-
 func TestDoctorIsContent(t *testing.T) {
 	_, c := inProcess(t)
 	got, err := c.Doctor(context.Background())

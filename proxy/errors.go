@@ -69,9 +69,11 @@ var statuses = map[code]int{
 	internal:                 http.StatusInternalServerError,
 }
 
-// fixes are for problems that name none of their own. An ambiguous or malformed
-// request is the program's own to mend, and the message says how.
+// fixes are for problems that name none of their own. A malformed request is the
+// program's own to mend, and the message says what is wrong with it.
 var fixes = map[code]string{
+	badRequest:               "send the request again without what the message names",
+	headerTooLarge:           "send a header below 1 MB",
 	loginRequired:            "authsome list",
 	reauthenticationRequired: "authsome list",
 	denied:                   "authsome list",

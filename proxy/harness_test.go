@@ -248,8 +248,7 @@ func problem(t testing.TB, res *http.Response, status int, code string) map[stri
 	if m, _ := got["message"].(string); m == "" {
 		t.Errorf("no message in %s", body)
 	}
-	// Nothing that a person or an agent could run mends a malformed request.
-	if f, _ := got["fix"].(string); f == "" && code != "bad_request" && code != "header_too_large" {
+	if f, _ := got["fix"].(string); f == "" {
 		t.Errorf("no fix in %s", body)
 	}
 	return got

@@ -3,10 +3,8 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/authsome/authsome"
 )
@@ -47,7 +45,7 @@ func (x *exchange) certificateProblem(prob *problem, err error) {
 		*prob = problem{Code: reauthenticationRequired, Host: x.host, Message: ours.Error() + ": nothing was sent", Fix: again}
 	case prob.Code == upstreamTLS && strings.Contains(prob.Cause, alertPrefix) && prob.Fix == "":
 		prob.Fix = again
-	case prob.Code == upstreamUnreachable && prob.Failed == "network" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+	case prob.Code == upstreamUnreachable && prob.Failed == "network" && hungUp(err):
 		prob.Cause += ", which may mean that the client certificate was refused"
 		prob.Message += ", which may mean that the client certificate was refused"
 		prob.Fix = again

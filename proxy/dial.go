@@ -78,7 +78,7 @@ func (e *tlsError) Error() string { return "TLS with " + e.host + ": " + e.err.E
 func (e *tlsError) Unwrap() error { return e.err }
 
 // errOnlyHTTP2 is a server that will not speak HTTP/1.1.
-var errOnlyHTTP2 = errors.New("the server refuses http/1.1")
+var errOnlyHTTP2 = errors.New("the server refuses http/1.1, which the request needs")
 
 // errNoHTTP2 is a server that will not speak HTTP/2.
 var errNoHTTP2 = errors.New("the server does not speak HTTP/2, which the request needs")
@@ -162,7 +162,11 @@ func refusedProtocol(err error) bool {
 	if errors.As(err, &op) && op.Op == "remote error" {
 		return strings.Contains(op.Err.Error(), "no application protocol")
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	return hungUp(err)
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func splitAddr(addr string) (string, int, error) {
@@ -228,6 +232,8 @@ func tlsCause(err error) string {
 		return "the server does not speak TLS"
 	case errors.Is(err, errNoHTTP2):
 		return errNoHTTP2.Error()
+	case errors.Is(err, errOnlyHTTP2) && !hungUp(err):
+		return errOnlyHTTP2.Error()
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "the TLS handshake took too long"
 	}

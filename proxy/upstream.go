@@ -23,6 +23,11 @@ const (
 	// maxIdle bounds those of a pool whose child asks ever new hosts.
 	maxIdle      = 1024
 	idleUpstream = 90 * time.Second
+	// pingTime is how long an HTTP/2 connection is silent before it is asked
+	// whether it lives. Servers of gRPC end those that ask more often than every
+	// five minutes without sending data (ENHANCE_YOUR_CALM), and a stream may be
+	// idle for hours; what is dead underneath, TCP's keep-alive finds sooner.
+	pingTime = 6 * time.Minute
 	// continueTime is how long an upload waits for a 100 that the child asked
 	// for, before it is sent all the same (RFC 9110, section 10.1.1).
 	continueTime = time.Second
@@ -143,7 +148,7 @@ func (p *Proxy) newPool(k poolKey, g *authsome.Grant, certificate authsome.Secre
 			t.Protocols = new(http.Protocols)
 			if proto == "h2" {
 				t.Protocols.SetHTTP2(true)
-				t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
+				t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: 15 * time.Second}
 			} else {
 				t.Protocols.SetHTTP1(true)
 			}

@@ -5,10 +5,13 @@ import (
 	"time"
 )
 
+// fullRuns are the runs that the many idle streams of -full are spread over.
+const fullRuns = 1000
+
 // idle measures what a stream costs that is open and silent, in each target,
 // freshly started: resident memory with all of them open less what it was before,
 // after a first request.
-func (l *lab) idle(r *report, targets []*target, set settings, full bool) error {
+func (l *lab) idle(r *report, targets []*target, set settings, full int) error {
 	for _, t := range targets {
 		t.halt()
 	}
@@ -27,20 +30,21 @@ func (l *lab) idle(r *report, targets []*target, set settings, full bool) error 
 		t.halt()
 	}
 	r.idleStreams = set.idle
-	if !full {
+	if full == 0 {
 		return nil
 	}
 	if err := l.world.start(); err != nil {
 		return err
 	}
-	runs, err := l.world.openMany(1000)
+	runs, err := l.world.openMany(fullRuns)
 	if err != nil {
 		return err
 	}
 	defer closeAll(runs)
-	_, r.full, err = l.held(l.world.endpoint(routed, placeholder, runs...), l.world.pid(), 10_000, set.rest)
+	r.fullStreams = full
+	_, r.full, err = l.held(l.world.endpoint(routed, placeholder, runs...), l.world.pid(), full, set.rest)
 	if err != nil {
-		return fmt.Errorf("10,000 idle streams: %w", err)
+		return fmt.Errorf("%d idle streams: %w", full, err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func main() {
 	flag.IntVar(&o.set.idle, "idle", 1000, "idle streams")
 	flag.DurationVar(&o.patience, "patience", 0, "how long to wait, in all, for others to leave the machine alone, and to take rounds again that they disturbed")
 	flag.BoolVar(&o.set.verbose, "v", false, "print each measurement to standard error")
-	flag.BoolVar(&o.full, "full", false, "also 10,000 idle streams of 1,000 runs")
+	flag.BoolVar(&o.full, "full", false, "also 10,000 idle streams of 1,000 runs, or as many as files may be open")
 	flag.StringVar(&o.only, "only", "", "measure only the workloads whose name this expression matches, and nothing else")
 	flag.StringVar(&o.targets, "targets", "", "measure only direct and the targets whose name this expression matches")
 	flag.StringVar(&o.doc, "doc", "", "put what is printed into this file as well, in place of what an earlier run has put there")
@@ -68,6 +68,7 @@ func main() {
 type options struct {
 	set           settings
 	full          bool
+	fullStreams   int // 0 without full
 	only, targets string
 	doc           string
 	curves        bool
@@ -79,12 +80,14 @@ type options struct {
 // run measures and reports.
 func (o options) run(binary string, stdout io.Writer) error {
 	o.set.patience = &o.patience
-	files := 8192
-	if o.full {
-		files = 32768
-	}
-	if err := manyFiles(uint64(files)); err != nil {
+	files, err := manyFiles()
+	if err != nil {
 		return err
+	}
+	if o.full {
+		// The daemon has two connections for each stream, and for each run a port
+		// and what holds it.
+		o.fullStreams = min(10_000, (files-2*fullRuns-500)/2)
 	}
 	l, err := newLab(binary)
 	if err != nil {
@@ -167,7 +170,7 @@ func (l *lab) bench(out io.Writer, o options) error {
 		r.rows = append(r.rows, row)
 	}
 	if o.only == "" {
-		if err := l.idle(r, targets, o.set, o.full); err != nil {
+		if err := l.idle(r, targets, o.set, o.fullStreams); err != nil {
 			return err
 		}
 	}

@@ -119,18 +119,17 @@ func sumTicks(fields []string) (time.Duration, error) {
 	return sum, nil
 }
 
-// manyFiles lets this process and those that it starts open n files each.
-func manyFiles(n uint64) error {
+// manyFiles lets this process and those that it starts open as many files as the
+// system allows, and says how many each that is.
+func manyFiles() (int, error) {
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		return err
+		return 0, err
 	}
-	lim.Cur = lim.Max
-	if lim.Max < n {
-		lim = syscall.Rlimit{Cur: n, Max: n} // which only root may do
+	for _, n := range []uint64{max(lim.Max, 32<<10), lim.Max} { // more than the limit only root may have
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err == nil {
+			return int(min(n, 1<<20)), nil
+		}
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("open %d files: %w (see `ulimit -Hn`)", n, err)
-	}
-	return nil
+	return 0, fmt.Errorf("open %d files: see `ulimit -Hn`", lim.Max)
 }

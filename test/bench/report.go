@@ -23,6 +23,7 @@ type report struct {
 	idle                     []measured // bytes a stream
 	idleStreams              int
 	full                     int64
+	fullStreams              int
 	anyMarked                bool
 }
 
@@ -179,7 +180,7 @@ func (r *report) verdicts(names []string) []verdict {
 		}
 	}
 	if r.full > 0 {
-		add("10,000 idle streams of 1,000 runs: memory", float64(r.full)/1e6, aim{1000, 400}, false, "%.0f MB")
+		add(fmt.Sprintf("%s idle streams of %s runs: memory", thousands(r.fullStreams), thousands(fullRuns)), float64(r.full)/1e6, aim{1000, 400}, false, "%.0f MB")
 	}
 	if len(r.first) > 0 {
 		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

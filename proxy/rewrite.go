@@ -25,6 +25,7 @@ func (x *exchange) inspect(look []authsome.Place) *problem {
 	in := &authsome.Inspection{Path: x.path}
 	var inBody []authsome.Place
 	cookies := ""
+	var part authsome.Found
 	for _, at := range look {
 		switch at.Slot {
 		case authsome.SlotQuery:
@@ -35,12 +36,16 @@ func (x *exchange) inspect(look []authsome.Place) *problem {
 			}
 			in.Found = append(in.Found, lookForField(at, cookies, betweenCookies)...)
 		case authsome.SlotPath:
-			if f, shown, ok := lookForPart(at, x.path); ok {
-				in.Found, in.Path = append(in.Found, f), shown
+			// Of several templates that the path is like, the one that says most.
+			if f, shown, ok := lookForPart(at, x.path); ok && len(at.Name) > len(part.Name) {
+				part, in.Path = f, shown
 			}
 		case authsome.SlotJSON, authsome.SlotForm:
 			inBody = append(inBody, at)
 		}
+	}
+	if part.Name != "" {
+		in.Found = append(in.Found, part)
 	}
 	x.req.Inspection = in
 	if len(inBody) == 0 {

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/route"
@@ -217,6 +221,26 @@ func TestPathSegment(t *testing.T) {
 		}
 	}
 	w.noSecret(placeToken)
+}
+
+// TestPathTemplates: where several are like a path, the one that says most is
+// filled.
+func TestPathTemplates(t *testing.T) {
+	t.Parallel()
+	w, s := newPlaces(t, authsome.Route{Inject: []authsome.Injection{
+		fills(authsome.SlotPath, "/{}", "whole"), fills(authsome.SlotPath, "/bot{}", "{token}"), fills(authsome.SlotPath, "/bots/{}", "inner"),
+	}})
+	for target, want := range map[string]string{"/x/y": "/whole/y", "/bot1:x/y": "/bot" + placeToken + "/y", "/bots/x/y": "/bots/inner/y"} {
+		w.get(w.client(http1), "https://"+placesHost+target)
+		if saw, _ := s.last(); saw.URI != want {
+			t.Errorf("%s arrived as %s, want %s", target, saw.URI, want)
+		}
+	}
+	for _, end := range w.broker.ends(3) {
+		if path := end.req.Inspection.Path; path == end.req.Path || strings.Count(path, authsome.Placeholder) != 1 {
+			t.Errorf("the audit has %s of %s", path, end.req.Path)
+		}
+	}
 }
 
 // TestUnfitCredential: one that its place cannot hold is not sent in part.
@@ -547,6 +571,61 @@ func TestPlacesAgain(t *testing.T) {
 		if res.StatusCode != 200 || n != before+2 || saw.URI != want.URI || saw.Cookie != want.Cookie || saw.Body != want.Body || saw.Length != int64(len(want.Body)) {
 			t.Errorf("%s: %d, %d requests, %+v", proto, res.StatusCode, n-before, saw)
 		}
+	}
+}
+
+// TestPlacesOverHTTP2: at services that speak nothing else.
+func TestPlacesOverHTTP2(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.broker.routes(route.Entry{Provider: "places", Route: authsome.Route{Host: placesHost, Inject: []authsome.Injection{
+		fills(authsome.SlotQuery, "key", "{token}"), fills(authsome.SlotPath, "/bot{}", "{token}"),
+		fills(authsome.SlotCookie, "sid", "{token}"), fills(authsome.SlotJSON, "token", "{token}"),
+	}}})
+	w.broker.set("places", &account{secret: placeToken, private: true})
+	s := &witness{}
+	w.serve(placesHost, s.ServeHTTP, only(http2))
+	for _, proto := range []string{http1, http2} {
+		for _, own := range []string{`{"a":1}`, bigJSON(200_000, `"token":"x"`, "")} {
+			res := w.do(w.client(proto), "POST", "https://"+placesHost+"/botx/y?a=1", strings.NewReader(own), "Content-Type: application/json", "Cookie: a=1")
+			want := strings.Replace(own, `"token":"x"`, `"token":"`+placeToken+`"`, 1)
+			if want == own {
+				want = `{"a":1,"token":"` + placeToken + `"}`
+			}
+			saw, _ := s.last()
+			if res.StatusCode != 200 || saw.Proto != "HTTP/2.0" || saw.URI != "/bot"+placeToken+"/y?a=1&key="+encodedToken || saw.Cookie != "a=1; sid="+placeToken ||
+				saw.Body != want || saw.Length != int64(len(want)) {
+				t.Errorf("%s: %d, %s %s %s, %d bytes of %d", proto, res.StatusCode, saw.Proto, saw.URI, saw.Cookie, len(saw.Body), saw.Length)
+			}
+		}
+	}
+}
+
+// TestKeyInAWebSocketsAddress: where browsers cannot set a header, services take
+// the key from the query.
+func TestKeyInAWebSocketsAddress(t *testing.T) {
+	t.Parallel()
+	w, _ := newPlaces(t, authsome.Route{Inject: []authsome.Injection{fills(authsome.SlotQuery, "key", "{token}")}})
+	asked := make(chan string, 1)
+	w.serve(placesHost, func(rw http.ResponseWriter, r *http.Request) {
+		asked <- r.RequestURI
+		if c, err := websocket.Accept(rw, r, nil); err == nil {
+			_ = c.Write(context.Background(), websocket.MessageText, []byte("hello"))
+			_ = c.Close(websocket.StatusNormalClosure, "")
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "wss://"+placesHost+"/ws?v=1&key="+authsome.Placeholder, &websocket.DialOptions{HTTPClient: w.client(http1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.CloseNow() }()
+	if _, got, err := c.Read(ctx); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := <-asked; got != "/ws?v=1&key="+encodedToken {
+		t.Errorf("asked for %s", got)
 	}
 }
 

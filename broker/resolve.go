@@ -143,7 +143,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	var places []authsome.SetPlace
 	for _, in := range entry.Route.Inject {
 		// Where keys go elsewhere than access tokens, the route has one for each.
-		if !in.Fits(r.cred) {
+		if !in.Fits(r.cred) || forConnection(res, req, in, r.cred) {
 			continue
 		}
 		room, held := roomFor(req, in)
@@ -169,7 +169,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: value})
 	}
 	switch {
-	case len(res.Set)+len(places) > 0:
+	case len(res.Set)+len(places) > 0 || res.Message != nil || !res.Certificate.IsZero():
 		res.Verdict = authsome.Inject
 		if len(places)+len(slots.strip) > 0 {
 			res.Rewrite = &authsome.Rewrite{Strip: slots.strip, Set: places}

@@ -137,6 +137,11 @@ type routeEntry struct {
 
 // injectEntry names one slot. All but Basic and Path have a Value.
 type injectEntry struct {
+	// These are for the connection to the service; see connectionSlot.
+	Message     string    `json:"message"`
+	At          string    `json:"at"`
+	Certificate *struct{} `json:"certificate"`
+
 	Header string `json:"header"`
 	Basic  string `json:"basic"`
 	Query  string `json:"query"`

@@ -217,6 +217,9 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 			if samePlace(other, in) && other.When == in.When && together(p, other, in) {
 				return none, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "fills %s, which another element fills in the same case", clip(in.Name))
 			}
+			if why := connectionClash(other, in); why != "" {
+				return none, s.fail(fmt.Sprintf("%s/inject/%d", at, i), "%s", why)
+			}
 			// One is an object that the other replaces.
 			if in.Slot == authsome.SlotJSON && other.Slot == in.Slot &&
 				(strings.HasPrefix(in.Name, other.Name+".") || strings.HasPrefix(other.Name, in.Name+".")) {
@@ -231,7 +234,8 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 // samePlace reports whether two injections write to the same place. Basic is a
 // way to fill the header Authorization.
 func samePlace(a, b authsome.Injection) bool {
-	if !a.Slot.Beyond() && !b.Slot.Beyond() {
+	header := func(s authsome.Slot) bool { return s == authsome.SlotHeader || s == authsome.SlotBasic }
+	if header(a.Slot) && header(b.Slot) {
 		return strings.EqualFold(a.Name, b.Name)
 	}
 	return a.Slot == b.Slot && a.Name == b.Name
@@ -274,6 +278,9 @@ func injection(s *source, p *authsome.Provider, at string, e injectEntry) (auths
 			named++
 			in.Slot, in.Name = slot.kind, slot.text
 		}
+	}
+	if e.Message != "" || e.At != "" || e.Certificate != nil {
+		return connectionSlot(s, p, at, e, named)
 	}
 	// Two kinds hold their value themselves.
 	own := in.Slot == authsome.SlotBasic || in.Slot == authsome.SlotPath
@@ -376,7 +383,7 @@ func checkInjection(s *source, p *authsome.Provider, at string, in authsome.Inje
 		if why := unfitField(in.Slot, in.Name); why != "" {
 			return s.fail(at, "%s", why)
 		}
-	} else if why := unfit(in.Name); why != "" {
+	} else if why := unfit(in.Name); why != "" && in.Slot != authsome.SlotMessage {
 		return s.fail(at, "%s", why)
 	}
 	if !httpguts.ValidHeaderFieldValue(in.Value) || len(in.Value) > maxLongText || strings.TrimSpace(in.Value) != in.Value {

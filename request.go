@@ -52,6 +52,8 @@ type Inspection struct {
 	// Denied is the first of the calls of Resolution.Deny that the request is, in
 	// a few words; "" when it is none.
 	Denied string
+	// Refused says why a credential cannot be put on the request; nil when one can.
+	Refused *Error
 }
 
 // Found is one place that a request has.

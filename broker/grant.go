@@ -281,7 +281,8 @@ func (b *Broker) Placeholders(g *authsome.Grant) (env map[string]string, hosts [
 			switch {
 			case v.URL != "":
 				env[v.Name] = v.URL
-			case v.Field != authsome.FieldRefreshToken:
+			case v.Field == authsome.FieldRefreshToken || !b.has(a.byName[use], p, v.Field):
+			default:
 				env[v.Name] = b.placeholder(a.byName[use], v)
 			}
 		}
@@ -313,10 +314,23 @@ func (a *accounts) hosts(p *authsome.Provider) []string {
 	return hosts
 }
 
+// has reports whether a connection has a field, as far as that is left to the
+// person: AWS's session token, which only some keys have.
+func (b *Broker) has(x *held, p *authsome.Provider, field string) bool {
+	optional := slices.ContainsFunc(p.Key.Fields, func(f authsome.KeyField) bool { return f.Name == field && f.Optional })
+	if !optional || x == nil {
+		return true
+	}
+	r, err := b.unseal(x)
+	return err != nil || !r.cred.Get(field).IsZero()
+}
+
 // placeholder is what stands in a variable: the constant for a secret, the
-// value itself for a field that is none (tools put an account id into URLs).
+// value itself for a field that is none (tools put an account id into URLs). AWS's
+// access key id, which goes with each request, is one of those by which a program
+// may choose a connection.
 func (b *Broker) placeholder(x *held, v authsome.EnvVar) string {
-	if x != nil {
+	if x != nil && v.Field != authsome.FieldAccessKeyID {
 		if r, err := b.unseal(x); err == nil && slices.Contains(r.Public, v.Field) {
 			return r.Fields[v.Field]
 		}

@@ -84,7 +84,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	}
 	slots := entry.Data.(*slots)
 	if req.Inspection == nil && len(slots.look) > 0 {
-		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: p.Name, Look: slots.look}, nil
+		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: p.Name, Look: slots.look, Deny: entry.Route.Deny}, nil
 	}
 	asked := wishes(req, slots.headers)
 	if asked.other != "" {
@@ -127,6 +127,14 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 			WithHint("authsome login %s --connection %s --force", p.Name, x.Name)
 		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyDenied, e)
 	}
+	if req.Inspection != nil && req.Inspection.Refused != nil {
+		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyDenied, asError(req.Inspection.Refused))
+	}
+	if call := deniedCall(entry.Route.Deny, req); call != "" {
+		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyDenied, authsome.E(authsome.Forbidden,
+			"%s is denied to runs: its answer would put a credential into the program's hands", call).
+			WithHint("make this call in a terminal of your own, and log in with what it answers: authsome login %s --connection NAME", p.Name))
+	}
 	if x, r, err = b.fresh(ctx, x, req.Rejected); err != nil {
 		return nil, b.refuse(g, req, p.Name, x.Name, authsome.EventProxyNoCredentials, asError(err))
 	}
@@ -161,6 +169,14 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 				continue
 			}
 		}
+		if in.Slot == authsome.SlotSigV4 {
+			res.Sign = &authsome.SigV4{
+				AccessKeyID:     r.cred.Get(authsome.FieldAccessKeyID),
+				SecretAccessKey: r.cred.Get(authsome.FieldSecretAccessKey),
+				SessionToken:    r.cred.Get(authsome.FieldSessionToken),
+			}
+			continue
+		}
 		value := fill(in, r.cred)
 		if in.Slot.Beyond() {
 			places = append(places, authsome.SetPlace{Place: authsome.Place{Slot: in.Slot, Name: in.Name}, Value: value})
@@ -169,7 +185,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		res.Set = append(res.Set, authsome.SetHeader{Name: in.Name, Value: value})
 	}
 	switch {
-	case len(res.Set)+len(places) > 0 || res.Message != nil || !res.Certificate.IsZero():
+	case len(res.Set)+len(places) > 0 || res.Sign != nil || res.Message != nil || !res.Certificate.IsZero():
 		res.Verdict = authsome.Inject
 		if len(places)+len(slots.strip) > 0 {
 			res.Rewrite = &authsome.Rewrite{Strip: slots.strip, Set: places}
@@ -222,6 +238,20 @@ func (b *Broker) serving(g *authsome.Grant, p, name string, req *authsome.Reques
 	}
 	return nil, authsome.E(authsome.Ambiguous, "%s has several logins for %s, and none of them is its default", p, req.Host).
 		WithHint("authsome run --connection %s=%s -- COMMAND", p, others[0].Name)
+}
+
+// deniedCall names the call that a request is, of those that are denied to runs;
+// "" when it is none. The proxy has found those of AWS's.
+func deniedCall(denials []authsome.Denial, req *authsome.Request) string {
+	if req.Inspection != nil && req.Inspection.Denied != "" {
+		return req.Inspection.Denied
+	}
+	for _, d := range denials {
+		if d.Service == "" && d.Covers(req.Method, req.Path) {
+			return d.Name
+		}
+	}
+	return ""
 }
 
 // usable reports whether a connection that needs the person still has a token

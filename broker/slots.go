@@ -13,8 +13,9 @@ import (
 type slots struct {
 	headers []string         // canonical
 	strip   []authsome.Place // parameters and cookies
-	// look are strip, and those in path and body that the route at hand fills:
-	// where the proxy has to look before it is clear what a request wants.
+	// look are strip, and those in path and body that the route at hand fills, and
+	// a signature that it makes: where the proxy has to look before it is clear what
+	// a request wants.
 	look []authsome.Place
 }
 
@@ -48,7 +49,7 @@ func (s *slots) with(r authsome.Route) *slots {
 	n.look = slices.Clip(n.strip)
 	for _, in := range r.Inject {
 		at := authsome.Place{Slot: in.Slot, Name: in.Name}
-		if (in.Slot == authsome.SlotPath || in.Slot.InBody()) && !slices.Contains(n.look, at) {
+		if (in.Slot == authsome.SlotPath || in.Slot == authsome.SlotSigV4 || in.Slot.InBody()) && !slices.Contains(n.look, at) {
 			n.look = append(n.look, at)
 		}
 	}

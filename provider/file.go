@@ -121,6 +121,8 @@ type fieldEntry struct {
 	Pattern string `json:"pattern"`
 	Hint    string `json:"hint"`
 	Public  bool   `json:"public"`
+
+	Optional bool `json:"optional"`
 }
 
 type routeEntry struct {
@@ -133,6 +135,8 @@ type routeEntry struct {
 
 	StripQuery   []string `json:"strip_query"`
 	StripCookies []string `json:"strip_cookies"`
+
+	Deny []denyEntry `json:"deny"`
 }
 
 // injectEntry names one slot. All but Basic and Path have a Value.
@@ -151,6 +155,8 @@ type injectEntry struct {
 	Form   string `json:"form"`
 	Value  string `json:"value"`
 	When   string `json:"when"`
+
+	SigV4 *struct{} `json:"sigv4"` // has nothing beside it
 }
 
 // source is a definition's text, for errors that name the line.

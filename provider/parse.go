@@ -179,7 +179,7 @@ func keyForm(f *file, s *source, p *authsome.Provider) error {
 			return err
 		}
 		p.Key.Fields = append(p.Key.Fields, authsome.KeyField{
-			Name: e.Name, Label: e.Label, Pattern: e.Pattern, Hint: e.Hint, Public: e.Public,
+			Name: e.Name, Label: e.Label, Pattern: e.Pattern, Hint: e.Hint, Public: e.Public, Optional: e.Optional,
 		})
 	}
 	return nil

@@ -180,10 +180,8 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 			r.Path = strings.TrimSuffix(path, "/")
 		}
 	}
-	for i, m := range r.Methods {
-		if m != strings.ToUpper(m) || !httpguts.ValidHeaderFieldName(m) || slices.Contains(r.Methods[:i], m) {
-			return none, s.fail(fmt.Sprintf("%s/methods/%d", at, i), "is %q: methods are words in capitals, each once", clip(m))
-		}
+	if err := methods(s, at, r.Methods); err != nil {
+		return none, err
 	}
 	for i, h := range r.Strip {
 		if why := unfit(h); why != "" {
@@ -228,7 +226,19 @@ func routeWithoutHost(s *source, p *authsome.Provider, at string, e routeEntry) 
 		}
 		r.Inject = append(r.Inject, in)
 	}
+	if err := denials(s, at+"/deny", e.Deny, &r); err != nil {
+		return none, err
+	}
 	return r, nil
+}
+
+func methods(s *source, at string, list []string) error {
+	for i, m := range list {
+		if m != strings.ToUpper(m) || !httpguts.ValidHeaderFieldName(m) || slices.Contains(list[:i], m) {
+			return s.fail(fmt.Sprintf("%s/methods/%d", at, i), "is %q: methods are words in capitals, each once", clip(m))
+		}
+	}
+	return nil
 }
 
 // samePlace reports whether two injections write to the same place. Basic is a
@@ -260,6 +270,9 @@ func cookieClash(_ *file, s *source, p *authsome.Provider) error {
 
 // injection reads one element of `inject`.
 func injection(s *source, p *authsome.Provider, at string, e injectEntry) (authsome.Injection, error) {
+	if e.SigV4 != nil {
+		return signature(s, p, at, e)
+	}
 	in := authsome.Injection{When: authsome.When(e.When), Value: e.Value}
 	named := 0
 	for _, slot := range []struct {

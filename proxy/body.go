@@ -63,15 +63,15 @@ func (b *childBody) keep() {
 	b.keeping = true
 }
 
-// peek reads up to maxReplay bytes before the first attempt, and keeps them. It
-// says whether they are all.
-func (b *childBody) peek() (beginning []byte, all bool, err error) {
+// peek reads up to limit bytes before the first attempt, and keeps them. It says
+// whether they are all.
+func (b *childBody) peek(limit int) (beginning []byte, all bool, err error) {
 	b.kept = make([]byte, 0, min(maxReplay, max(512, b.request.ContentLength+1)))
-	for len(b.kept) < maxReplay && !b.ended {
+	for len(b.kept) < limit && !b.ended {
 		if len(b.kept) == cap(b.kept) {
-			b.kept = slices.Grow(b.kept, min(len(b.kept), maxReplay-len(b.kept)))
+			b.kept = slices.Grow(b.kept, min(len(b.kept), limit-len(b.kept)))
 		}
-		n, err := b.src.Read(b.kept[len(b.kept):min(cap(b.kept), maxReplay)])
+		n, err := b.src.Read(b.kept[len(b.kept):min(cap(b.kept), limit)])
 		b.kept = b.kept[:len(b.kept)+n]
 		b.mu.Lock()
 		b.read(n, err)

@@ -23,6 +23,7 @@ const (
 	misdirected              code = "misdirected"
 	badRequest               code = "bad_request"
 	headerTooLarge           code = "header_too_large"
+	bodyTooLarge             code = "body_too_large"
 	placeholderMisplaced     code = "placeholder_misplaced"
 	privateAddress           code = "private_address"
 	upstreamTLS              code = "upstream_tls"
@@ -45,6 +46,7 @@ const (
 //	misdirected                    421     Host or :authority is not the host of the CONNECT
 //	bad_request                    400     the request is ambiguous or malformed
 //	header_too_large               431     the header is over 1 MB
+//	body_too_large                 413     the body cannot be kept for as long as its signature takes
 //	proxy_authentication_required  407     no token of a living run was sent
 //	upstream_tls                   502     the service's certificate was refused, or TLS failed
 //	upstream_unreachable           502     no connection, or it broke before an answer
@@ -59,6 +61,7 @@ var statuses = map[code]int{
 	misdirected:              http.StatusMisdirectedRequest,
 	badRequest:               http.StatusBadRequest,
 	headerTooLarge:           http.StatusRequestHeaderFieldsTooLarge,
+	bodyTooLarge:             http.StatusRequestEntityTooLarge,
 	placeholderMisplaced:     http.StatusForbidden,
 	privateAddress:           http.StatusForbidden,
 	upstreamTLS:              http.StatusBadGateway,

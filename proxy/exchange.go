@@ -37,12 +37,14 @@ type exchange struct {
 	// all.
 	beginning []byte
 	allOfIt   bool
+	sum       string // of a body that a signature is made over
 
 	// Of the attempt under way.
 	sent   line          // as it goes upstream
 	kind   authsome.Slot // of edits
 	edits  []field       // of the body
 	broken atomic.Pointer[problem]
+	chunks func(io.Reader) io.Reader // signs those of the body; nil when there is nothing to
 
 	req     *authsome.Request // nil for plain requests
 	res     *authsome.Resolution
@@ -176,7 +178,7 @@ func (x *exchange) run() {
 	epoch := p.registry.epoch.Load()
 	res, err := p.cfg.Resolver.Resolve(x.r.Context(), x.grant, x.req)
 	if err == nil && res.Verdict == authsome.Inspect {
-		if prob := x.inspect(res.Look); prob != nil {
+		if prob := x.inspect(res); prob != nil {
 			prob.Provider = res.Provider
 			p.cfg.Resolver.Finish(x.grant, x.req, nil, authsome.Outcome{Status: prob.status(), Err: prob.Message, Duration: time.Since(x.started)})
 			prob.write(x.w)
@@ -233,7 +235,11 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 	if x.res.Verdict == authsome.Challenge {
 		withoutPlaceholders(header, append([]string{"Authorization"}, x.res.Strip...))
 	}
-	if prob := x.rewrite(header); prob != nil {
+	prob := x.rewrite(header)
+	if prob == nil {
+		header, prob = x.sign(header)
+	}
+	if prob != nil {
 		x.refused = true
 		return nil, prob
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/proxy"
 	"github.com/authsome/authsome/route"
+	"github.com/authsome/authsome/sigv4"
 )
 
 // lost is a broker whose store has failed.
@@ -81,6 +82,12 @@ func TestEveryRefusal(t *testing.T) {
 				t.Fatal(err)
 			}
 			return res
+		},
+		"body_too_large": func(w *world) *http.Response {
+			routeAWS(w)
+			req := request(t, "PUT", "https://"+bucketHost+"/k", &blank{sigv4.MaxBody + 1})
+			return w.do(w.client(http1), "PUT", req.URL.String(), req.Body,
+				"Authorization: "+signedBy(t, authsome.Placeholder, req, "", "s3").Header.Get("Authorization"))
 		},
 		"proxy_authentication_required": func(w *world) *http.Response {
 			return connect(w, "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")

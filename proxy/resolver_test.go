@@ -105,7 +105,12 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 		}
 	}
 	if look := lookFor(entry.Route); len(look) > 0 && req.Inspection == nil {
-		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: entry.Provider, Look: look}, nil
+		return &authsome.Resolution{Verdict: authsome.Inspect, Provider: entry.Provider, Look: look, Deny: entry.Route.Deny}, nil
+	}
+	if in := req.Inspection; in != nil && in.Refused != nil {
+		return nil, in.Refused
+	} else if in != nil && in.Denied != "" {
+		return nil, authsome.E(authsome.Forbidden, "%s is denied", in.Denied)
 	}
 	connection, err := b.connectionOf(req)
 	if err != nil {
@@ -125,6 +130,14 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 		if at := (authsome.Place{Slot: in.Slot, Name: in.Name}); in.Slot.Beyond() {
 			if f := req.Inspection.In(at); f != nil && (in.When != authsome.OnPlaceholder || f.Placeholder) {
 				rewrite.Set = append(rewrite.Set, authsome.SetPlace{Place: at, Value: authsome.NewSecret(a.fill(in.Value))})
+			}
+			continue
+		} else if in.Slot == authsome.SlotSigV4 {
+			if req.Inspection.In(at) == nil {
+				continue
+			}
+			res.Sign = &authsome.SigV4{
+				AccessKeyID: authsome.NewSecret(a.fields["id"]), SecretAccessKey: authsome.NewSecret(a.secret), SessionToken: authsome.NewSecret(a.fields["session"]),
 			}
 			continue
 		}
@@ -157,7 +170,7 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 	if len(rewrite.Set)+len(rewrite.Strip) > 0 {
 		res.Rewrite = rewrite
 	}
-	if len(res.Set)+len(rewrite.Set) == 0 {
+	if len(res.Set)+len(rewrite.Set) == 0 && res.Sign == nil {
 		return &authsome.Resolution{Verdict: authsome.Forward}, nil
 	}
 	return res, nil
@@ -208,7 +221,7 @@ func stripOf(r authsome.Route) (out []authsome.Place) {
 func lookFor(r authsome.Route) []authsome.Place {
 	look := stripOf(r)
 	for _, in := range r.Inject {
-		if in.Slot == authsome.SlotPath || in.Slot.InBody() {
+		if in.Slot == authsome.SlotPath || in.Slot == authsome.SlotSigV4 || in.Slot.InBody() {
 			look = append(look, authsome.Place{Slot: in.Slot, Name: in.Name})
 		}
 	}

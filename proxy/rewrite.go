@@ -21,12 +21,12 @@ type line struct {
 
 // inspect looks into the places of a service that are not whole headers, so
 // that the broker can choose by what stands there.
-func (x *exchange) inspect(look []authsome.Place) *problem {
+func (x *exchange) inspect(res *authsome.Resolution) *problem {
 	in := &authsome.Inspection{Path: x.path}
 	var inBody []authsome.Place
 	cookies := ""
 	var part authsome.Found
-	for _, at := range look {
+	for _, at := range res.Look {
 		switch at.Slot {
 		case authsome.SlotQuery:
 			in.Found = append(in.Found, lookForField(at, x.query, betweenParameters)...)
@@ -42,6 +42,8 @@ func (x *exchange) inspect(look []authsome.Place) *problem {
 			}
 		case authsome.SlotJSON, authsome.SlotForm:
 			inBody = append(inBody, at)
+		case authsome.SlotSigV4:
+			x.inspectSignature(in, at, res.Deny)
 		}
 	}
 	if part.Name != "" {
@@ -120,7 +122,7 @@ func (x *exchange) inspectBody(look []authsome.Place) ([]authsome.Found, *proble
 			Message: "the credential belongs into the body, and nothing can be put into one that is compressed",
 		}
 	}
-	beginning, all, err := x.body.peek()
+	beginning, all, err := x.body.peek(maxReplay)
 	if err != nil {
 		panic(http.ErrAbortHandler) // the child has gone
 	}
@@ -240,6 +242,9 @@ func (x *exchange) content() (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if x.chunks != nil {
+		return &resigned{x, a, x.chunks(a)}, x.r.ContentLength, nil
+	}
 	if len(x.edits) == 0 {
 		return a, x.r.ContentLength, nil
 	}
@@ -320,6 +325,7 @@ var returning = [...]string{"Location", "Content-Location", "Refresh", "Link"}
 // hideAddress puts the placeholder where an answer quotes what was put into the
 // path or the query, so that the child is redirected without having seen it.
 func (x *exchange) hideAddress(h http.Header) {
+	x.hideSignature(h)
 	if x.res.Rewrite == nil || x.res.Verdict != authsome.Inject {
 		return
 	}

@@ -39,6 +39,8 @@ need chromium have chromium
 need postgresql postgres
 need tinyproxy have tinyproxy
 need microsocks have microsocks
+need awscli test -x /usr/bin/aws
+need python3-boto3 python_has boto3
 need gnome-keyring have gnome-keyring-daemon
 need dbus have dbus-run-session
 if [ -n "$clients" ]; then

@@ -140,6 +140,8 @@ type Grant struct {
 	Providers []string `json:",omitempty"`
 	Program   string   // base name of the command that was launched
 	CreatedAt time.Time
+	// Unscrubbed runs get answers as they come, from `run --no-scrub`.
+	Unscrubbed bool `json:",omitempty"`
 	// Authority is the fingerprint of the certificate authority that its child
 	// trusts; "" is the current one.
 	Authority string `json:",omitempty"`

@@ -50,6 +50,7 @@ const (
 	EventRunResumed           EventType = "run.resumed"
 	EventRunEnded             EventType = "run.ended"
 	EventInjected             EventType = "proxy.injected"
+	EventScrubbed             EventType = "proxy.scrubbed"
 	EventProxyDenied          EventType = "proxy_deny"
 	EventProxyNoCredentials   EventType = "proxy_no_credentials"
 	EventAuthorityRotated     EventType = "ca.rotated"

@@ -121,6 +121,9 @@ type Resolution struct {
 	Generation int64
 	// Version counts the credential's replacements, refreshes included.
 	Version int64
+	// Guard are secrets that must not come back in the answer, besides what is put
+	// on the request.
+	Guard []Secret
 	// Renewable says that a 401 may mean no more than that the token is old, or
 	// that the login is over: the proxy then asks again with Request.Rejected set.
 	Renewable bool
@@ -176,5 +179,6 @@ type Outcome struct {
 	Sent     int64
 	Received int64
 	Duration time.Duration
+	Scrubbed int    // how often the answer held a secret, which was overwritten
 	Err      string // cause in a few words, without addresses of secrets; "" when it went well
 }

@@ -32,6 +32,7 @@ type GrantRequest struct {
 	Mode        string            `json:"mode,omitempty"`        // authsome.Mode; "" is the default
 	Connections map[string]string `json:"connections,omitempty"` // provider → connection
 	Providers   []string          `json:"providers,omitempty"`   // the only ones that the run may use; none means all
+	NoScrub     bool              `json:"no_scrub,omitempty"`    // answers come as the services send them
 	ProxyPort   int               `json:"proxy_port"`            // of the run's listening socket on 127.0.0.1
 	// Relay says that no socket is handed over (Windows cannot): the run
 	// accepts the child's connections itself and carries each over one of its
@@ -73,6 +74,8 @@ type GrantInfo struct {
 	Providers map[string]string `json:"providers"`
 	// Only are the providers that the run is limited to; none means all.
 	Only []string `json:"only,omitempty"`
+	// NoScrub says that answers come as the services send them.
+	NoScrub bool `json:"no_scrub,omitempty"`
 	// Leaked are the variables of GrantRequest.Env that hold a stored secret.
 	Leaked []string `json:"leaked,omitempty"`
 	// Error is set instead of all else when the grant was refused.

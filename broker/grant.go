@@ -25,6 +25,8 @@ type GrantSpec struct {
 	Choices map[string]string // provider → connection
 	// Providers are the only ones that the run may use; none means all.
 	Providers []string
+	// Unscrubbed runs get answers as the services send them.
+	Unscrubbed bool
 	// Authority is the fingerprint of the certificate authority that the child
 	// will trust.
 	Authority string
@@ -102,7 +104,7 @@ func (b *Broker) StartGrant(ctx context.Context, id authsome.Identity, spec Gran
 	g := &grant{
 		Grant: authsome.Grant{
 			ID: "run_" + randomToken(10), Identity: id, Mode: spec.Mode, Choices: maps.Clone(spec.Choices),
-			Providers: only, Program: clip(spec.Program), CreatedAt: b.Now().UTC(),
+			Providers: only, Unscrubbed: spec.Unscrubbed, Program: clip(spec.Program), CreatedAt: b.Now().UTC(),
 			Authority: spec.Authority,
 		},
 		tokenHash:  sha256.Sum256([]byte(token.Reveal())),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,8 +64,9 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	switch result {
 	case route.Matched:
 	case route.Excepted:
-		// A login endpoint of the provider: the client's own business.
-		return forward, nil
+		// A login endpoint of the provider: the client's own business. What comes
+		// back may be ours all the same, when it has guessed what to ask.
+		return &authsome.Resolution{Verdict: authsome.Forward, Provider: entry.Provider, Guard: b.secretsOf(g, entry.Provider)}, nil
 	case route.Ambiguous:
 		who := strings.Join(t.Candidates(req.Host, req.Port, req.Method, req.Path), " and ")
 		b.Logger.Error("ambiguous route", "host", req.Host, "providers", who)
@@ -211,6 +213,23 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	return res, nil
 }
 
+// secretsOf are all secrets of a provider's connections.
+func (b *Broker) secretsOf(g *authsome.Grant, provider string) []authsome.Secret {
+	var out []authsome.Secret
+	c := b.snapshot.Load().of(ownerOf(g.Identity)).byProvider[provider]
+	if c == nil {
+		return nil
+	}
+	for _, name := range c.names() {
+		if r, err := b.unseal(c.byName[name]); err == nil {
+			for _, s := range r.secrets() {
+				out = append(out, authsome.NewSecret(s))
+			}
+		}
+	}
+	return out
+}
+
 // serving finds the connection for a request: the one that was named, else the
 // default, else, when that was made for another service of the kind (the vendor's
 // own, say, and the host is a company's), the one that was made for this host.
@@ -305,6 +324,14 @@ func (b *Broker) requestEvent(g *authsome.Grant, req *authsome.Request, t authso
 // Finish records how a request ended. res is nil when the proxy itself refused
 // it (a misplaced placeholder, say).
 func (b *Broker) Finish(g *authsome.Grant, req *authsome.Request, res *authsome.Resolution, out authsome.Outcome) {
+	if res != nil && out.Scrubbed > 0 {
+		ev := b.requestEvent(g, req, authsome.EventScrubbed, "ok")
+		ev.Provider, ev.Connection, ev.Request = res.Provider, res.Connection, ""
+		ev.Detail = "the answer held the credential; places overwritten: " + strconv.Itoa(out.Scrubbed)
+		if err := b.Recorder.Append(ev); err != nil {
+			b.Logger.Error("record that an answer was scrubbed", "err", err)
+		}
+	}
 	t, status := authsome.EventInjected, "ok"
 	switch {
 	case res == nil:

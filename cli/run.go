@@ -26,6 +26,7 @@ type runOptions struct {
 	mode        string
 	explain     bool
 	noProfile   bool
+	noScrub     bool
 	noShims     bool
 	noShim      []string
 }
@@ -72,6 +73,7 @@ does AUTHSOME_NO_SHIM, with names separated by commas, or "all".`,
 	f.StringVar(&o.mode, "mode", "", "connected_allow, connected_deny, configured_allow or configured_deny")
 	f.BoolVar(&o.explain, "explain", false, "print what the command would get, and do not start it")
 	f.BoolVar(&o.noProfile, "no-profile", false, "add nothing that is meant for this agent in particular")
+	f.BoolVar(&o.noScrub, "no-scrub", false, "pass answers on as they are, also where they tell a credential")
 	f.BoolVar(&o.noShims, "no-shims", false, "load nothing into Node, Python or Java")
 	f.StringSliceVar(&o.noShim, "no-shim", nil, "leave this shim out: java, node or python (may be repeated)")
 	_ = cmd.RegisterFlagCompletionFunc("no-shim", cobra.FixedCompletions([]string{"java", "node", "python"}, cobra.ShellCompDirectiveNoFileComp))
@@ -151,7 +153,7 @@ func (a *app) run(ctx context.Context, o runOptions, argv []string) error {
 	go func() { gathered <- launch.GatherRoots(a.Environ, runtime.GOOS) }()
 
 	g, err := a.grant(ctx, api.GrantRequest{
-		Program: filepath.Base(argv[0]), Mode: o.mode, Connections: choices, Providers: o.providers,
+		Program: filepath.Base(argv[0]), Mode: o.mode, Connections: choices, Providers: o.providers, NoScrub: o.noScrub,
 	})
 	if err != nil {
 		return err
@@ -326,9 +328,9 @@ func (g *heldGrant) join(ctx context.Context, client *api.Client) error {
 			}
 			continue
 		}
-		if r := g.request; r.Mode != "" || len(r.Connections)+len(r.Providers) > 0 {
-			return authsome.E(authsome.Usage, "a run inside a run uses the outer one's mode, providers and connections").
-				WithHint("leave --mode, --provider and --connection out; a request can choose by its placeholder: authsome-proxy-managed.NAME")
+		if r := g.request; r.Mode != "" || r.NoScrub || len(r.Connections)+len(r.Providers) > 0 {
+			return authsome.E(authsome.Usage, "a run inside a run uses the outer one's mode, providers, connections and scrubbing").
+				WithHint("leave --mode, --provider, --connection and --no-scrub out; a request can choose by its placeholder: authsome-proxy-managed.NAME")
 		}
 		g.info, g.outer, g.listener, g.conn = info, true, nil, nil
 		return nil

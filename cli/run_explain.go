@@ -15,6 +15,7 @@ type explanation struct {
 	Path      string            `json:"path"`
 	Providers map[string]string `json:"providers"` // → connection
 	Only      []string          `json:"only"`      // the providers that the run is limited to; none means all
+	Scrubbed  bool              `json:"scrubbed"`  // answers do not tell the credentials
 	Hosts     []string          `json:"hosts"`
 	Profile   string            `json:"profile,omitempty"`
 	Arguments []launch.Addition `json:"arguments"`
@@ -27,7 +28,7 @@ type explanation struct {
 // explain says what the command would get.
 func (a *app) explain(argv []string, path string, plan *launch.Plan, changes []launch.Change, shims []launch.Shim, g *heldGrant) error {
 	e := explanation{
-		Command: argv, Path: path, Providers: g.info.Providers, Only: g.info.Only, Hosts: g.info.Hosts,
+		Command: argv, Path: path, Providers: g.info.Providers, Only: g.info.Only, Scrubbed: !g.info.NoScrub, Hosts: g.info.Hosts,
 		Arguments: []launch.Addition{}, Shims: shims, Notes: []string{}, Changes: changes, Outer: g.outer,
 	}
 	if e.Providers == nil {
@@ -67,6 +68,9 @@ func (e explanation) text() string {
 	fmt.Fprintf(&b, "Uses:    %s\n", cleanLine(strings.Join(used, ", ")))
 	if len(e.Only) > 0 {
 		fmt.Fprintf(&b, "Limited: to %s (--provider)\n", cleanLine(strings.Join(e.Only, ", ")))
+	}
+	if !e.Scrubbed {
+		b.WriteString("Answers: as they are, also where they tell a credential (--no-scrub)\n")
 	}
 	if len(e.Hosts) > 0 {
 		fmt.Fprintf(&b, "Routes:  %s\n", cleanLine(strings.Join(e.Hosts, ", ")))

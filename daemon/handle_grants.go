@@ -63,6 +63,7 @@ func (d *Daemon) openGrant(id authsome.Identity, conn *net.UnixConn) (_ *run, _ 
 		err = d.authorities.begin(ctx, func(authority string) (err error) {
 			x.grant, x.token, secret, err = d.broker.StartGrant(ctx, id, broker.GrantSpec{
 				Program: req.Program, Mode: authsome.Mode(req.Mode), Choices: req.Connections, Providers: req.Providers, Authority: authority,
+				Unscrubbed: req.NoScrub,
 			})
 			return err
 		})
@@ -117,6 +118,7 @@ func (d *Daemon) grantInfo(x *run) api.GrantInfo {
 	return api.GrantInfo{
 		ID: x.grant.ID, Token: x.token.Reveal(), CreatedAt: x.grant.CreatedAt, CA: authority,
 		Placeholders: env, Hosts: hosts, Providers: providers, Only: x.grant.Providers, Port: x.port,
+		NoScrub: x.grant.Unscrubbed,
 	}
 }
 

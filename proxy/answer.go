@@ -7,6 +7,8 @@ import (
 	"net/textproto"
 	"sync"
 	"time"
+
+	"github.com/authsome/authsome/scrub"
 )
 
 // headTogether is how long the header of an answer waits for the first bytes of
@@ -20,6 +22,7 @@ func (x *exchange) deliver(res *http.Response) {
 	defer func() { _ = res.Body.Close() }()
 	x.out.Status = res.StatusCode
 	x.hideAddress(res.Header)
+	x.report = x.scrub.Response(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(res)
 		return
@@ -132,8 +135,9 @@ const maxInterim = 100
 // interim passes 1xx answers on (RFC 9110, section 15.2). 100 is left to
 // net/http, which sends it when the body is asked for.
 type interim struct {
-	w   http.ResponseWriter
-	old bool // HTTP/1.0, which knows none
+	w     http.ResponseWriter
+	scrub *scrub.Scrubber
+	old   bool // HTTP/1.0, which knows none
 	// unread is the body of an HTTP/2 request. Until some of it has come, the
 	// child may be waiting for a 100, and net/http sends none after another 1xx.
 	unread *childBody
@@ -155,6 +159,7 @@ func (i *interim) pass(status int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	h := i.w.Header()
+	i.scrub.Header(http.Header(header))
 	answerHeader(h, http.Header(header))
 	i.w.WriteHeader(status)
 	clear(h)

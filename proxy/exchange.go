@@ -13,6 +13,7 @@ import (
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/route"
+	"github.com/authsome/authsome/scrub"
 )
 
 // errReconsidered ends a request whose grant or credential is no longer.
@@ -43,6 +44,7 @@ type exchange struct {
 	sent   line          // as it goes upstream
 	kind   authsome.Slot // of edits
 	edits  []field       // of the body
+	scrub  *scrub.Scrubber
 	broken atomic.Pointer[problem]
 	chunks func(io.Reader) io.Reader // signs those of the body; nil when there is nothing to
 
@@ -50,7 +52,8 @@ type exchange struct {
 	res     *authsome.Resolution
 	refused bool // by the proxy itself, after Resolve
 	out     authsome.Outcome
-	end     func() // of the attempt under way; nil when there is none
+	report  *scrub.Report // of the answer that is passed on
+	end     func()        // of the attempt under way; nil when there is none
 }
 
 // ServeHTTP implements http.Handler for the connections handed over by
@@ -258,6 +261,7 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 		}
 	}
 
+	x.ask(header)
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	s := &stream{grant: x.grant, cancel: cancel}
 	if x.res.Verdict == authsome.Inject {
@@ -373,7 +377,7 @@ func discard(res *http.Response) {
 
 // send makes the upstream request and waits for the header of its answer.
 func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response, error) {
-	in := &interim{w: x.w, old: !x.r.ProtoAtLeast(1, 1)}
+	in := &interim{w: x.w, scrub: x.scrub, old: !x.r.ProtoAtLeast(1, 1)}
 	if x.r.ProtoMajor > 1 {
 		in.unread = x.body
 	}
@@ -381,7 +385,7 @@ func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: in.pass})
 	at := x.p.poolFor(x.grant, x.res)
 	where := joinAuthority(x.host, x.port, 443)
-	over := func(t *http.Transport) (*http.Response, error) {
+	over := func(t http.RoundTripper) (*http.Response, error) {
 		req := x.request(ctx, header)
 		if x.body == nil {
 			req.Body = http.NoBody
@@ -452,6 +456,9 @@ func (x *exchange) finish() {
 	}
 	if sent, _ := x.body.state(); x.out.Sent == 0 {
 		x.out.Sent = sent
+	}
+	if x.report != nil {
+		x.out.Scrubbed += x.report.Hits().Total()
 	}
 	x.out.Duration = time.Since(x.started)
 	res := x.res

@@ -160,7 +160,7 @@ func (x *exchange) viaProxy(host string) bool {
 
 // sendPlain sends an http:// request, and tells the failures of an HTTP proxy
 // from those of the service.
-func (x *exchange) sendPlain(over func(*http.Transport) (*http.Response, error), t *http.Transport) (*http.Response, error) {
+func (x *exchange) sendPlain(over func(http.RoundTripper) (*http.Response, error), t http.RoundTripper) (*http.Response, error) {
 	via, err := x.p.requestProxy(joinAuthority(x.host, x.port, 80))
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ type broker struct {
 	challenged map[string]bool            // by repository
 	asked      []*authsome.Request
 	finished   []finished
+	guard      []authsome.Secret
 	changed    chan struct{} // closed and replaced when finished grows
 }
 
@@ -122,7 +123,7 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 	res := &authsome.Resolution{
 		Version: a.version, Renewable: a.version != 0,
 		Verdict: authsome.Inject, Provider: entry.Provider, Connection: connection,
-		Private: a.private, Generation: a.generation,
+		Private: a.private, Generation: a.generation, Guard: b.guard,
 		Strip: entry.Route.Strip,
 	}
 	rewrite := &authsome.Rewrite{Strip: stripOf(entry.Route)}
@@ -310,4 +311,28 @@ func (b *broker) counts() (asked, finished int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.asked), len(b.finished)
+}
+
+// forget drops what has finished.
+func (b *broker) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.finished = nil
+}
+
+// last waits for a request to have finished, and gives the outcome of the latest.
+func (b *broker) last() authsome.Outcome {
+	b.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		b.mu.Lock()
+		if n := len(b.finished); n > 0 {
+			defer b.mu.Unlock()
+			return b.finished[n-1].out
+		}
+		b.mu.Unlock()
+		if time.Now().After(end) {
+			b.t.Error("no request has finished")
+			return authsome.Outcome{}
+		}
+	}
 }

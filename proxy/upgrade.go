@@ -19,6 +19,15 @@ func (x *exchange) switchProtocols(res *http.Response) {
 		x.wrongSwitch("the upstream switched to a protocol that was not asked for")
 		return
 	}
+	if x.scrub != nil && isWebSocket(x.upgrade) {
+		if len(res.Header[extensionsHeader]) > 0 {
+			x.wrongSwitch("the upstream uses a WebSocket extension that was not offered")
+			return
+		}
+		st := x.scrub.NewStream()
+		defer func() { x.out.Scrubbed += st.Hits().Total() }()
+		up = &spoken{ReadWriteCloser: up, st: st}
+	}
 	var watched *socket
 	if x.res.Message != nil {
 		if len(res.Header[extensionsHeader]) > 0 {

@@ -55,10 +55,13 @@ type pool struct {
 	// certificate gives the one to present; nil for none.
 	certificate func() (*tls.Certificate, error)
 	sessions    tls.ClientSessionCache
+	scrubbers   scrubbers
 
-	http1, http2, cleartext func() *http.Transport
-	mu                      sync.Mutex
-	made                    []*http.Transport
+	http1            func() *links
+	http2, cleartext func() *http.Transport
+	mu               sync.Mutex
+	made             []*http.Transport
+	links            *links // nil until http1 was called
 }
 
 // pools are all of them, most recently used in front.
@@ -156,7 +159,17 @@ func (p *Proxy) newPool(k poolKey, g *authsome.Grant, certificate authsome.Secre
 			return t
 		})
 	}
-	n.http1, n.http2 = over("http/1.1"), over("h2")
+	n.http2 = over("h2")
+	transport := over("http/1.1")
+	n.http1 = sync.OnceValue(func() *links {
+		l := &links{transport: transport(), dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return p.dialTLS(ctx, addr, "http/1.1", n)
+		}}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.links = l
+		return l
+	})
 	n.cleartext = sync.OnceValue(func() *http.Transport {
 		t := newTransport()
 		t.TLSClientConfig = &tls.Config{RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12} // of an https proxy
@@ -190,6 +203,9 @@ func (n *pool) close() {
 	defer n.mu.Unlock()
 	for _, t := range n.made {
 		t.CloseIdleConnections()
+	}
+	if n.links != nil {
+		n.links.close()
 	}
 }
 

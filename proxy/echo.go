@@ -1,0 +1,248 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/scrub"
+)
+
+// scrubbers are those of a pool: one for each set of values that was put on a
+// request, since they cost more than a request does.
+type scrubbers struct {
+	mu      sync.Mutex
+	byValue map[string]*scrub.Scrubber
+}
+
+// maxScrubbers bounds those of a pool; refreshes and routes make new ones.
+const maxScrubbers = 32
+
+func (s *scrubbers) of(values []authsome.Secret) *scrub.Scrubber {
+	var key strings.Builder
+	for _, v := range values {
+		key.WriteString(v.Reveal())
+		key.WriteByte(0)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found, ok := s.byValue[key.String()]; ok {
+		return found
+	}
+	if s.byValue == nil || len(s.byValue) >= maxScrubbers {
+		s.byValue = map[string]*scrub.Scrubber{}
+	}
+	made := scrub.New(values)
+	s.byValue[key.String()] = made
+	return made
+}
+
+// scrubber looks for what the resolution puts on the request, and for what it
+// says must not come back. It is nil when there is nothing to look for.
+func (x *exchange) scrubber() *scrub.Scrubber {
+	if x.grant == nil || x.grant.Unscrubbed {
+		return nil
+	}
+	var room [8]authsome.Secret
+	values := append(room[:0], x.res.Guard...)
+	if x.res.Verdict == authsome.Inject {
+		for _, s := range x.res.Set {
+			values = append(values, s.Value)
+		}
+		if x.res.Rewrite != nil {
+			for _, s := range x.res.Rewrite.Set {
+				values = append(values, s.Value)
+			}
+		}
+		if x.res.Message != nil {
+			values = append(values, x.res.Message.Value)
+		}
+		if s := x.res.Sign; s != nil {
+			values = append(values, s.SecretAccessKey)
+			if !s.SessionToken.IsZero() {
+				values = append(values, s.SessionToken)
+			}
+		}
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	if found := x.p.poolFor(x.grant, x.res).scrubbers.of(values); !found.Empty() {
+		return found
+	}
+	return nil
+}
+
+// ask changes what the child accepts to what can be looked into.
+func (x *exchange) ask(header http.Header) {
+	if x.scrub = x.scrubber(); x.scrub == nil {
+		return
+	}
+	x.scrub.Ask(header)
+	if isWebSocket(x.upgrade) {
+		delete(header, extensionsHeader) // compressed messages cannot be looked into
+	}
+}
+
+// spoken is the service's side of a WebSocket whose text messages are scrubbed
+// on their way to the child. Frames keep their lengths, and leave when it is
+// known that they do not hold the beginning of a value.
+type spoken struct {
+	io.ReadWriteCloser
+	st *scrub.Stream
+
+	header  [maxFrameHeader]byte
+	have    int   // bytes of header
+	left    int64 // of the payload
+	text    bool  // the message that has begun is a text
+	looking bool  // the frame is a part of it
+	fin     bool
+	lost    bool // the bytes are no frames
+
+	// queue is what has come and not left, in order: bytes as they are, or so
+	// many of payload.
+	queue   []part
+	waiting int    // bytes of queue that are no payload
+	payload []byte // the first clean bytes are scrubbed
+	clean   int
+	out     []byte // to be read
+	in      []byte
+	err     error // of reading; comes behind out
+}
+
+// part of what is on its way: raw bytes, or a number of payload's.
+type part struct {
+	raw     []byte
+	payload int
+}
+
+// maxWaiting bounds what a service can put between two parts of a message.
+const maxWaiting = 64 << 10
+
+// Read implements io.Reader.
+func (s *spoken) Read(p []byte) (int, error) {
+	for len(s.out) == 0 {
+		if s.err != nil {
+			return 0, s.err
+		}
+		if s.in == nil {
+			s.in = make([]byte, smallBuffer)
+		}
+		var n int
+		n, s.err = s.ReadWriteCloser.Read(s.in)
+		s.feed(s.in[:n])
+		if s.err != nil {
+			s.raw(s.header[:s.have])
+			s.have = 0
+			s.end()
+		}
+		s.release()
+	}
+	n := copy(p, s.out)
+	s.out = s.out[n:]
+	return n, nil
+}
+
+// CloseWrite ends the child's direction.
+func (s *spoken) CloseWrite() error { return closeWrite(s.ReadWriteCloser) }
+
+func (s *spoken) feed(p []byte) {
+	for len(p) > 0 {
+		switch {
+		case s.lost:
+			s.raw(p)
+			return
+		case s.left > 0:
+			n := min(s.left, int64(len(p)))
+			s.left -= n
+			if s.looking {
+				s.payload = append(s.payload, p[:n]...)
+				s.enqueue(part{payload: int(n)})
+				s.overwrite(s.fin && s.left == 0)
+			} else {
+				s.raw(p[:n])
+			}
+			p = p[n:]
+		default:
+			s.header[s.have] = p[0]
+			s.have++
+			p = p[1:]
+			f, size, no := frameHeader(s.header[:s.have])
+			if no == nil && size == 0 {
+				continue
+			}
+			s.raw(s.header[:s.have])
+			s.have = 0
+			if no != nil {
+				s.lost = true
+				s.end()
+				continue
+			}
+			s.begin(f)
+		}
+	}
+}
+
+// begin takes a frame's header.
+func (s *spoken) begin(f frame) {
+	s.left, s.fin = f.length, f.fin
+	if f.control() {
+		s.looking = false
+		return
+	}
+	if f.opcode != opContinuation {
+		s.overwrite(true) // of a message that was never ended
+		s.text = f.opcode == opText
+	}
+	s.looking = s.text
+	if s.looking && f.fin && f.length == 0 {
+		s.overwrite(true)
+	}
+}
+
+func (s *spoken) raw(b []byte) {
+	s.enqueue(part{raw: append([]byte(nil), b...)})
+	if s.waiting += len(b); s.waiting > maxWaiting {
+		s.end()
+	}
+}
+
+func (s *spoken) enqueue(p part) {
+	if n := len(s.queue); n > 0 && p.payload > 0 && s.queue[n-1].payload > 0 {
+		s.queue[n-1].payload += p.payload
+		return
+	}
+	s.queue = append(s.queue, p)
+}
+
+// overwrite scrubs what has come of a message.
+func (s *spoken) overwrite(last bool) {
+	s.clean += s.st.Overwrite(s.payload[s.clean:], last)
+}
+
+// end lets go of everything: nothing follows that a value could go on in.
+func (s *spoken) end() { s.overwrite(true) }
+
+// release moves what may leave to out.
+func (s *spoken) release() {
+	s.out = s.out[:0]
+	i := 0
+	for ; i < len(s.queue); i++ {
+		q := &s.queue[i]
+		if q.payload == 0 {
+			s.out = append(s.out, q.raw...)
+			s.waiting -= len(q.raw)
+			continue
+		}
+		n := min(q.payload, s.clean)
+		s.out = append(s.out, s.payload[:n]...)
+		s.payload = s.payload[:copy(s.payload, s.payload[n:])]
+		s.clean -= n
+		if q.payload -= n; q.payload > 0 {
+			break
+		}
+	}
+	s.queue = append(s.queue[:0], s.queue[i:]...)
+}

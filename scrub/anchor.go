@@ -41,7 +41,8 @@ type anchors struct {
 	shortest int
 	filter   [512]uint64 // of the hashes of the blocks of entries
 	pairs    [32]uint64  // of the hashes of the first two bytes of all forms
-	first    [4]uint64   // of the first byte
+	first    byteSet     // of the first byte
+	alphabet byteSet     // of all bytes of all forms, and some more
 	entries  []entry     // sorted by block
 }
 
@@ -50,6 +51,22 @@ type entry struct {
 	block uint32 // in small letters
 	form  int32
 	back  int32 // the distance from the beginning of the window
+}
+
+// byteSet is a set of bytes.
+type byteSet [4]uint64
+
+func (s *byteSet) has(c byte) bool { return s[c>>6]>>(c&63)&1 != 0 }
+
+// add adds bytes, and the capital letters of small ones.
+func (s *byteSet) add(bytes ...byte) {
+	for _, c := range bytes {
+		s[c>>6] |= 1 << (c & 63)
+		if c >= 'a' && c <= 'z' {
+			c -= 0x20
+			s[c>>6] |= 1 << (c & 63)
+		}
+	}
 }
 
 // fold makes small letters of capital ones. It changes other bytes as well, which
@@ -86,12 +103,12 @@ func anchorsOf(forms []form) anchors {
 		}
 		a.reach = max(a.reach, f.high+a.stride+block-1)
 		a.back = max(a.back, f.high+a.stride-1)
+		f.letters(&a.alphabet)
 		f.beginnings(2, func(b []byte) {
 			// Every text of a form is longer than this.
 			h := hashPair(b[0], b[1])
 			a.pairs[h>>6] |= 1 << (h & 63)
-			c := b[0] | 0x20
-			a.first[c>>6] |= 1 << (c & 63)
+			a.first.add(lower(b[0]))
 		})
 	}
 	// Of a form, what begins first is compared first: see form.period.
@@ -156,8 +173,7 @@ func (a *anchors) begins(text []byte, x int) bool {
 		h := hashPair(text[x], text[x+1])
 		return a.pairs[h>>6]>>(h&63)&1 != 0
 	}
-	c := text[x] | 0x20
-	return a.first[c>>6]>>(c&63)&1 != 0
+	return a.first.has(text[x])
 }
 
 // suspicious reports whether a lookup in a whole text passes the filter.
@@ -168,6 +184,34 @@ func (a *anchors) suspicious(text []byte) bool {
 		}
 	}
 	return false
+}
+
+// letters adds every byte to set that can be in a text of the form, that behind
+// Base64 left out, and perhaps more.
+func (f *form) letters(set *byteSet) {
+	numbers := []byte("%\\ux&#;0123456789abcdef")
+	if f.kind != spelled {
+		set.add(numbers...)
+		return
+	}
+	var seen byteSet
+	for i := range len(f.text) {
+		b := f.text[i]
+		if seen.has(b) {
+			continue
+		}
+		seen[b>>6] |= 1 << (b & 63)
+		set.add(b, lower(b))
+		if plain(b) {
+			continue
+		}
+		set.add('+', '-', '_')
+		set.add(numbers...)
+		f.escapings(i, func(e []byte, _ int) bool {
+			set.add(e...)
+			return true
+		})
+	}
 }
 
 // pick chooses a form's window: the first stretch of plain characters that is long

@@ -7,6 +7,23 @@ import (
 	"testing"
 )
 
+// What it costs, and what other ways to find the same would, on one core of an AMD
+// EPYC (Zen 4) that it had not for itself; the best of ten runs:
+//
+//	                                   1 KB     32 KB      1 MB
+//	every 16th group of 4 bytes       65 ns   12 GB/s   12 GB/s
+//	a value with short stretches    1160 ns   .9 GB/s   .9 GB/s   ("p@ss/w0rd": every group)
+//	bytes.Index for each form                 .6 GB/s             18 passes
+//	Aho and Corasick's automaton              .3 GB/s             one load after the other
+//	through gzip, zstd, br           3.0, 3.5 and .9 GB/s of text, almost all of it decoding
+//
+//	an event of 240 bytes   23 ns, the look at what may have begun included
+//	a text cut in a word   100 ns
+//	a header's value        12 ns
+//	New                     27 µs for two values; 3 ms for one of 64 KB
+//
+// Every 32nd group is no faster: the filter then lets more through.
+
 // Values and a text as they are every day.
 var (
 	benchValues = []string{
@@ -51,6 +68,19 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
+// BenchmarkCut is the same for a text that ends in a word, which may be the
+// beginning of something.
+func BenchmarkCut(b *testing.B) {
+	s := New(secrets(benchValues...))
+	text := []byte(benchText[:len("{\"id\":\"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJK")])
+	st := s.NewStream()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		st.Overwrite(text, false)
+		*st = Stream{s: s}
+	}
+}
+
 func BenchmarkHeaderValue(b *testing.B) {
 	s := New(secrets(benchValues...))
 	b.ReportAllocs()
@@ -90,5 +120,79 @@ func BenchmarkNewBig(b *testing.B) {
 	vs := secrets(strings.Repeat("0123456789abcdef", 4<<10))
 	for b.Loop() {
 		New(vs)
+	}
+}
+
+// BenchmarkAutomaton is Aho and Corasick's machine for the same needles: one step
+// per byte, each waiting for the one before it.
+func BenchmarkAutomaton(b *testing.B) {
+	s := New(secrets(benchValues...))
+	next := [][256]int32{{}}
+	depth := []int{0}
+	for i := range s.forms {
+		state := int32(0)
+		for _, c := range s.forms[i].windowText(nil, 8)[:8] {
+			if next[state][c] == 0 {
+				next = append(next, [256]int32{})
+				depth = append(depth, depth[state]+1)
+				next[state][c] = int32(len(next) - 1)
+			}
+			state = next[state][c]
+		}
+	}
+	// Breadth first, every missing step is that of the longest end that begins a
+	// needle.
+	fail := make([]int32, len(next))
+	var queue []int32
+	for _, t := range next[0] {
+		if t != 0 {
+			queue = append(queue, t)
+		}
+	}
+	for len(queue) > 0 {
+		state := queue[0]
+		queue = queue[1:]
+		for c, t := range next[state] {
+			if t == 0 {
+				next[state][c] = next[fail[state]][c]
+				continue
+			}
+			fail[t] = next[fail[state]][c]
+			queue = append(queue, t)
+		}
+	}
+	buf := []byte(benchText[:32<<10])
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		state := int32(0)
+		for _, c := range buf {
+			if state = next[state][c]; depth[state] == 8 {
+				b.Fatal("found")
+			}
+		}
+	}
+}
+
+// BenchmarkDecode is the whole way of a compressed body of 32 KB.
+func BenchmarkDecode(b *testing.B) {
+	s := New(secrets(benchValues...))
+	for _, coding := range []string{"gzip", "br", "zstd"} {
+		b.Run(coding, func(b *testing.B) {
+			data := encode(benchText[:32<<10], coding)
+			buf := make([]byte, 32<<10)
+			b.SetBytes(32 << 10)
+			b.ReportAllocs()
+			for b.Loop() {
+				d, err := Decode(coding, bytes.NewReader(data))
+				if err != nil {
+					b.Fatal(err)
+				}
+				r := s.Reader(d)
+				for err == nil {
+					_, err = r.Read(buf)
+				}
+				_ = d.Close()
+			}
+		})
 	}
 }

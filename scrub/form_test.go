@@ -99,6 +99,23 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestDocumentedForms are the examples of docs/scrubbing.md.
+func TestDocumentedForms(t *testing.T) {
+	s := New(secrets("p@ss/w0rd"))
+	for _, text := range []string{
+		"p@ss/w0rd", "p%40ss%2Fw0rd", "p%40ss%2fw0rd", "%70%40%73%73%2f%77%30%72%64", `p@ss\/w0rd`, `p\u0040ss\x2fw0rd`,
+		`\u0070\u0040\u0073\u0073\u002f\u0077\u0030\u0072\u0064`, "p&commat;ss&#47;w0rd", "p&#x40;ss/w0rd",
+		"&#112;&#64;&#115;&#115;&#47;&#119;&#48;&#114;&#100;", "cEBzcy93MHJk", "704073732f77307264",
+	} {
+		if got := whole(s, "<"+text+">"); got != "<"+strings.Repeat("*", len(text))+">" {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+	if got := whole(s, "dXNlcjpwQHNzL3cwcmQ="); got != "dXNlcjp************=" {
+		t.Error(got)
+	}
+}
+
 // lowerEscapes writes %2F as %2f.
 func lowerEscapes(s string) string {
 	b := []byte(s)

@@ -71,8 +71,11 @@ func (r *Reader) fill() bool {
 		r.store = make([]byte, 2*(held+room))
 		copy(r.store, old)
 	} else {
+		old := r.store[r.start:r.end]
 		r.store = r.store[:cap(r.store)]
-		copy(r.store, r.store[r.start:r.end])
+		if r.start > 0 {
+			copy(r.store, old)
+		}
 	}
 	n, err := r.src.Read(r.store[held:])
 	r.start, r.end, r.err = 0, held+n, err

@@ -127,7 +127,13 @@ func (st *Stream) look(buf []byte, last bool) bool {
 // yet. It returns false, and moves decided, when it had to stop.
 func (st *Stream) lookAtEnd(buf []byte) bool {
 	s := st.s
-	for x := max(st.decided, len(buf)-s.reach+1, 0); x < len(buf); x++ {
+	// What has begun goes on to the end, and holds no byte that no form has: at the
+	// end of a line, that is all of them.
+	from := len(buf)
+	for lowest := max(st.decided, len(buf)-s.reach+1, 0); from > lowest && s.alphabet.has(buf[from-1]); {
+		from--
+	}
+	for x := from; x < len(buf); x++ {
 		if !s.begins(buf, x) {
 			continue
 		}

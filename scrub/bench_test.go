@@ -3,6 +3,8 @@ package scrub
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -94,6 +96,28 @@ func BenchmarkNew(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		New(vs)
+	}
+}
+
+// BenchmarkResponse is what a small answer costs in all.
+func BenchmarkResponse(b *testing.B) {
+	s := New(secrets(benchValues...))
+	header := http.Header{
+		"Content-Type": {"application/json"}, "Date": {"Tue, 24 Nov 2026 00:00:00 GMT"}, "X-Request-Id": {"req_8f3c0b1a2d4e5f60718293a4b5c6d7e8"},
+		"Server": {"cloudflare"}, "Strict-Transport-Security": {"max-age=31536000; includeSubDomains; preload"}, "Content-Length": {"1024"},
+	}
+	text, buf := strings.NewReader(""), make([]byte, 1<<10)
+	request := &http.Request{Method: http.MethodGet}
+	b.ReportAllocs()
+	for b.Loop() {
+		text.Reset(benchText[:1<<10])
+		res := http.Response{StatusCode: 200, Header: header, ContentLength: 1 << 10, Body: io.NopCloser(text), Request: request}
+		s.Response(&res)
+		for {
+			if _, err := res.Body.Read(buf); err != nil {
+				break
+			}
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ func (r *Report) Hits() Hits {
 }
 
 // Response scrubs an answer: its status line and header at once, its body and
-// trailers as the body is read. res.Request has to be set. Nothing is done for a nil
+// trailers as the body is read. Without res.Request, it is no answer to a HEAD. Nothing is done for a nil
 // Scrubber, or one that looks for nothing.
 //
 // A body without a content coding is overwritten in place, so that its length, the
@@ -61,20 +61,20 @@ func (r *Report) Hits() Hits {
 // Answers to HEAD, 1xx, 204 and 304 have no body, and keep what their header says
 // of one.
 func (s *Scrubber) Response(res *http.Response) *Report {
-	report := new(Report)
 	if s.Empty() {
-		return report
+		return new(Report)
 	}
+	body := &responseBody{s: s, res: res, upstream: res.Body}
+	report := &body.report
 	var found Hits
 	res.Status, found = s.String(res.Status)
 	report.header.Add(found)
 	report.header.Add(s.Header(res.Header))
 	if res.Body == nil || res.Body == http.NoBody || res.StatusCode < 200 || res.StatusCode == http.StatusNoContent ||
-		res.StatusCode == http.StatusNotModified || res.Request.Method == http.MethodHead {
+		res.StatusCode == http.StatusNotModified || res.Request != nil && res.Request.Method == http.MethodHead {
 		return report
 	}
 
-	body := &responseBody{s: s, res: res, report: report, upstream: res.Body}
 	codings := codingsOf(res.Header["Content-Encoding"])
 	var plain io.Reader = res.Body
 	clean := false
@@ -89,11 +89,12 @@ func (s *Scrubber) Response(res *http.Response) *Report {
 			plain = decode(codings, plain)
 		}
 	}
-	if !clean {
-		report.reader = s.Reader(plain)
-		plain = report.reader
+	if body.Reader = plain; !clean {
+		body.stream.s = s
+		body.scrubbed = Reader{st: &body.stream, src: plain}
+		report.reader = &body.scrubbed
+		body.Reader = report.reader
 	}
-	body.Reader = plain
 	res.Body = body
 	return report
 }
@@ -170,12 +171,14 @@ func withoutChecksums(h http.Header) {
 // the trailers.
 const maxBehind = 64 << 10
 
-// responseBody is the scrubbed body of an answer.
+// responseBody is the scrubbed body of an answer, with all that is needed for it.
 type responseBody struct {
 	io.Reader
 	s        *Scrubber
 	res      *http.Response
-	report   *Report
+	report   Report
+	stream   Stream
+	scrubbed Reader
 	upstream io.ReadCloser
 	over     bool
 }

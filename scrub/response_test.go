@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -296,5 +297,24 @@ func TestCloseDuringRead(t *testing.T) {
 	}()
 	if got, err := io.ReadAll(res.Body); err != io.ErrClosedPipe {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestResponseBreaksOff has a small encoded body end before its length: what came is
+// passed on, and then the error, which tells the child that it is not whole.
+func TestResponseBreaksOff(t *testing.T) {
+	s := New(secrets(token))
+	data := encode(strings.Repeat(someText, 20)+token, "gzip")
+	for cause, want := range map[error]error{nil: io.ErrUnexpectedEOF, io.ErrClosedPipe: io.ErrClosedPipe} {
+		var body io.Reader = bytes.NewReader(data[:len(data)-8]) // all but the checksum
+		if cause != nil {
+			body = io.MultiReader(body, iotest.ErrReader(cause))
+		}
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {"gzip"}}, ContentLength: int64(len(data)), Body: io.NopCloser(body)}
+		report := s.Response(res)
+		got, err := io.ReadAll(res.Body)
+		if err != want || string(got) != strings.Repeat(someText, 20)+stars48 || !report.Decoded {
+			t.Errorf("%v: %d bytes, %v", cause, len(got), err)
+		}
 	}
 }

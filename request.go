@@ -179,6 +179,7 @@ type Outcome struct {
 	Sent     int64
 	Received int64
 	Duration time.Duration
+	Unseen   bool   // the answer's body came in a form that could not be looked into
 	Scrubbed int    // how often the answer held a secret, which was overwritten
 	Err      string // cause in a few words, without addresses of secrets; "" when it went well
 }

@@ -347,6 +347,9 @@ func (b *Broker) Finish(g *authsome.Grant, req *authsome.Request, res *authsome.
 	}
 	ev.Code, ev.Sent, ev.Received = out.Status, out.Sent, out.Received
 	ev.DurationMS, ev.Detail = int64(out.Duration/time.Millisecond), out.Err
+	if out.Unseen && ev.Detail == "" {
+		ev.Detail = "whether the answer holds the credential could not be seen, because of its coding"
+	}
 	if err := b.Recorder.Append(ev); err != nil {
 		b.Logger.Error("record the end of a request", "err", err)
 	}

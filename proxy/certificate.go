@@ -3,6 +3,8 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -35,6 +37,13 @@ func clientCertificate(pem authsome.Secret) func() (*tls.Certificate, error) {
 // with it. In TLS 1.3 a service refuses one only after the handshake (RFC 8446,
 // section 4.4.2.4), when the request is on its way; some just hang up.
 func (x *exchange) certificateProblem(prob *problem, err error) {
+	if prob.Code == upstreamUnreachable && prob.Failed == "network" && hungUp(err) && x.p.askCertificate.has(net.JoinHostPort(x.host, strconv.Itoa(x.port))) {
+		// The alert that says so is lost when the service closes while the request
+		// is on its way to it: what has come is thrown away with what has not been
+		// read.
+		prob.Code, prob.Failed, prob.Cause = upstreamTLS, "upstream", alertPrefix+"it had asked for a client certificate"
+		prob.Message = "no secure connection to " + joinAuthority(x.host, x.port, 443) + ": " + prob.Cause
+	}
 	if x.res.Certificate.IsZero() {
 		return
 	}
@@ -44,10 +53,6 @@ func (x *exchange) certificateProblem(prob *problem, err error) {
 	case errors.As(err, &ours):
 		*prob = problem{Code: reauthenticationRequired, Host: x.host, Message: ours.Error() + ": nothing was sent", Fix: again}
 	case prob.Code == upstreamTLS && strings.Contains(prob.Cause, alertPrefix) && prob.Fix == "":
-		prob.Fix = again
-	case prob.Code == upstreamUnreachable && prob.Failed == "network" && hungUp(err):
-		prob.Cause += ", which may mean that the client certificate was refused"
-		prob.Message += ", which may mean that the client certificate was refused"
 		prob.Fix = again
 	}
 }

@@ -123,6 +123,11 @@ func (p *Proxy) secure(ctx context.Context, addr, proto string, n *pool) (*tls.C
 		ServerName: host, RootCAs: p.cfg.Upstream.Roots, MinVersion: tls.VersionTLS12,
 		NextProtos: []string{proto}, ClientSessionCache: n.sessions,
 	}
+	asked := func() { p.askCertificate.set(addr, true) }
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked()
+		return new(tls.Certificate), nil // none
+	}
 	if n.certificate != nil {
 		// Before anything is dialled.
 		ours, err := n.certificate()
@@ -131,7 +136,10 @@ func (p *Proxy) secure(ctx context.Context, addr, proto string, n *pool) (*tls.C
 		}
 		// Whatever authorities the service names: which of them it accepts is for
 		// it to say.
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return ours, nil }
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked()
+			return ours, nil
+		}
 	}
 	raw, err := p.dial(ctx, host, port, n.key.reach)
 	if err != nil {

@@ -86,6 +86,9 @@ func TestAnswersAreScrubbed(t *testing.T) {
 			h.Set("Content-Encoding", "gzip")
 			h.Set("Etag", `"1"`)
 			_, _ = rw.Write(gzipped("nothing to see"))
+		case "/unknown-coding":
+			h.Set("Content-Encoding", "unknown")
+			_, _ = io.WriteString(rw, "something else")
 		case "/asked":
 			_, _ = fmt.Fprintf(rw, "%q %q", r.Header["Accept-Encoding"], r.Header["Range"])
 		}
@@ -127,6 +130,10 @@ func TestAnswersAreScrubbed(t *testing.T) {
 		res := w.get(c, at+"/clean-gzip", "Accept-Encoding: gzip")
 		if body := text(t, res); body != string(gzipped("nothing to see")) || res.Header.Get("Etag") != `"1"` || res.Header.Get("Content-Encoding") != "gzip" {
 			t.Errorf("%s: an answer that holds nothing came as %q, %v", proto, body, res.Header)
+		}
+		w.broker.forget()
+		if got := text(t, w.get(c, at+"/unknown-coding")); got != "something else" || !w.broker.last().Unseen {
+			t.Errorf("%s: a body in a coding that nobody asked for: %q, %+v", proto, got, w.broker.last())
 		}
 		if got := text(t, w.get(c, at+"/asked", "Accept-Encoding: zstd, unknown, gzip;q=0.5")); got != `["zstd, gzip;q=0.5"] []` {
 			t.Errorf("%s: the service was asked for %s", proto, got)

@@ -238,6 +238,7 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 	if x.res.Verdict == authsome.Challenge {
 		withoutPlaceholders(header, append([]string{"Authorization"}, x.res.Strip...))
 	}
+	x.ask(header) // before it is signed
 	prob := x.rewrite(header)
 	if prob == nil {
 		header, prob = x.sign(header)
@@ -261,7 +262,6 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 		}
 	}
 
-	x.ask(header)
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	s := &stream{grant: x.grant, cancel: cancel}
 	if x.res.Verdict == authsome.Inject {
@@ -459,6 +459,7 @@ func (x *exchange) finish() {
 	}
 	if x.report != nil {
 		x.out.Scrubbed += x.report.Hits().Total()
+		x.out.Unseen = x.report.Unseen
 	}
 	x.out.Duration = time.Since(x.started)
 	res := x.res

@@ -69,6 +69,10 @@ func (s *links) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := r.Context().Err(); err != nil {
+			s.put(l)
+			return nil, err
+		}
 		used := !l.since.IsZero()
 		res, begun, err := s.exchange(l, r)
 		if err == nil {
@@ -146,6 +150,9 @@ func (s *links) exchange(l *link, r *http.Request) (res *http.Response, begun bo
 				return nil, true, err
 			}
 		}
+	}
+	if err = r.Context().Err(); err != nil {
+		return nil, true, err
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		err = errAnswer // to a request that asked for no switch

@@ -110,6 +110,8 @@ type Proxy struct {
 	pools    pools
 	h2only   hostSet // speak HTTP/2 alone
 	noALPN   hostSet // choose no protocol, and speak HTTP/1.1
+	// askCertificate have asked for a client certificate.
+	askCertificate hostSet
 
 	server  *http.Server
 	handoff *handoff

@@ -37,7 +37,7 @@ func clientCertificate(pem authsome.Secret) func() (*tls.Certificate, error) {
 // with it. In TLS 1.3 a service refuses one only after the handshake (RFC 8446,
 // section 4.4.2.4), when the request is on its way; some just hang up.
 func (x *exchange) certificateProblem(prob *problem, err error) {
-	if prob.Code == upstreamUnreachable && prob.Failed == "network" && hungUp(err) && x.p.askCertificate.has(net.JoinHostPort(x.host, strconv.Itoa(x.port))) {
+	if prob.Code == upstreamUnreachable && prob.Failed == "network" && brokeOff(err) && x.p.askCertificate.has(net.JoinHostPort(x.host, strconv.Itoa(x.port))) {
 		// The alert that says so is lost when the service closes while the request
 		// is on its way to it: what has come is thrown away with what has not been
 		// read.
@@ -55,4 +55,11 @@ func (x *exchange) certificateProblem(prob *problem, err error) {
 	case prob.Code == upstreamTLS && strings.Contains(prob.Cause, alertPrefix) && prob.Fix == "":
 		prob.Fix = again
 	}
+}
+
+// brokeOff reports whether a connection ended, in one of the many words that
+// net/http has for it, rather than never having been one.
+func brokeOff(err error) bool {
+	var op *net.OpError
+	return !isTimeout(err) && !(errors.As(err, &op) && op.Op == "dial")
 }

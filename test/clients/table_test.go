@@ -134,6 +134,10 @@ func table() []client {
 			host: "github.com", want: "the same", expect: byVariables,
 		},
 		{
+			group: tools, name: "AWS CLI", from: "Debian's awscli", version: []string{"/usr/bin/aws", "--version"}, env: []string{"AWS_DEFAULT_REGION=eu-west-1"},
+			argv: []string{"/usr/bin/aws", "sts", "get-caller-identity"}, host: awsHost, want: "user/canary", expect: byVariables, note: "signed again on the way",
+		},
+		{
 			group: tools, name: "pip", from: "Debian's python3-pip", version: []string{debianPython, "-m", "pip", "--version"},
 			argv: []string{debianPython, "-m", "pip", "download", "--no-cache-dir", "--no-deps", "-d", "wheels", "--index-url", "https://" + internet.PackagesHost + "/simple/", "hello"},
 			host: internet.PackagesHost, want: "Successfully downloaded hello", expect: byVariables, note: "a company's index",
@@ -170,6 +174,7 @@ func table() []client {
 		{"aiohttp", "Debian's python3-aiohttp", "aiohttp_get", "aiohttp", false, byShim, ""},
 		{"aiohttp, WebSocket", "Debian's python3-aiohttp", "aiohttp_ws", "aiohttp", false, byShim, ""},
 		{"websockets", "Debian's python3-websockets", "websockets_connect", "websockets", false, byShim, ""},
+		{"boto3", "Debian's python3-boto3", "boto3_sts", "boto3", false, byVariables, "signed again on the way"},
 		{"httplib2", "Debian's python3-httplib2", "httplib2_get", "httplib2", false, byVariables, ""},
 		{"PycURL", "Debian's python3-pycurl", "pycurl_get", "pycurl", false, bySetting, ""},
 	} {
@@ -180,6 +185,9 @@ func table() []client {
 		c := client{
 			group: python, name: p.name, from: p.from, lean: p.lean, version: ask,
 			argv: []string{debianPython, "py/" + p.script + ".py"}, expect: p.expect, shim: "python", note: p.note,
+		}
+		if p.module == "boto3" {
+			c.host, c.want = awsHost, "user/canary"
 		}
 		if p.expect == bySetting {
 			c.with, c.set = append(slices.Clone(c.argv), "set"), "`CAINFO` to `SSL_CERT_FILE`: Debian's is built with GnuTLS, which reads no variable"

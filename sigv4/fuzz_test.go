@@ -27,10 +27,10 @@ func FuzzResign(f *testing.F) {
 		name = http.CanonicalHeaderKey(name)
 		if err != nil || !token(method) || !token(name) || strings.ContainsAny(value, "\r\n\x00") || !printable(value) || !printable(query) || strings.ContainsAny(query, "#?") ||
 			slices.Contains([]string{"Host", "Authorization", "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-S3session-Token", "X-Amz-Region-Set", "Content-Length", "Expect", "User-Agent", "Transfer-Encoding", "X-Amzn-Trace-Id"}, name) {
-			t.Skip()
+			return
 		}
 		if _, err := url.ParseQuery(query); err != nil || strings.Contains(strings.ToLower(query), "amz") || strings.Contains(strings.ToLower(query), "sign") || strings.Contains(strings.ToLower(query), "awsaccess") {
-			t.Skip()
+			return
 		}
 		host, service := "b.s3.eu-west-1.amazonaws.com", "s3"
 		if !s3 {
@@ -57,7 +57,7 @@ func FuzzResign(f *testing.F) {
 			}
 			signed, _, err := v4.NewSigner().PresignHTTP(context.Background(), placeholder, child, payload, service, "eu-west-1", testNow)
 			if err != nil {
-				t.Skip()
+				return
 			}
 			_, r.Query, _ = strings.Cut(signed, "?")
 			if strings.HasPrefix(name, "X-Amz-") {
@@ -68,7 +68,7 @@ func FuzzResign(f *testing.F) {
 			}
 		} else {
 			if err := v4.NewSigner().SignHTTP(context.Background(), placeholder, child, payload, service, "eu-west-1", testNow); err != nil {
-				t.Skip()
+				return
 			}
 			r.Header = child.Header
 		}

@@ -52,8 +52,12 @@ func connectionClash(a, b authsome.Injection) string {
 	switch {
 	case a.Slot == authsome.SlotMessage && b.Slot == a.Slot:
 		return "is a second message: a stream has one"
-	case a.Slot == authsome.SlotCertificate && b.When == authsome.OnChallenge, b.Slot == authsome.SlotCertificate && a.When == authsome.OnChallenge:
-		return "waits for a challenge beside a certificate, with which no request is anonymous"
+	case ofConnection(a) && b.When == authsome.OnChallenge, ofConnection(b) && a.When == authsome.OnChallenge:
+		return "waits for a challenge beside a message or a certificate, with which no connection is anonymous"
 	}
 	return ""
+}
+
+func ofConnection(in authsome.Injection) bool {
+	return in.Slot == authsome.SlotMessage || in.Slot == authsome.SlotCertificate
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,6 +181,50 @@ func TestAnswerBeforeTheRequestEnds(t *testing.T) {
 			<-wrote
 		}
 	})
+}
+
+// TestExpectContinueOverEveryPair over every pair of protocols: a body that is wanted comes
+// whole, and of one that is not a child that waits has sent nothing.
+func TestExpectContinueOverEveryPair(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, child, upstream string) {
+		w := newWorld(t)
+		w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/refuse" {
+				rw.WriteHeader(http.StatusExpectationFailed)
+				return
+			}
+			n, err := io.Copy(io.Discard, r.Body)
+			_, _ = fmt.Fprint(rw, n, err)
+		}, only(upstream))
+		const size = 300 << 10
+		for path, want := range map[string]int{"/accept": 200, "/refuse": 417} {
+			c := w.client(child)
+			c.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+			body := &counted{Reader: strings.NewReader(strings.Repeat("x", size))}
+			res := w.do(c, http.MethodPut, "https://api.openai.com"+path, body, "Expect: 100-continue")
+			got := text(t, res)
+			if res.StatusCode != want || want == 200 && got != fmt.Sprint(size, nil) {
+				t.Errorf("%s: %s %q", path, res.Status, got)
+			}
+			// net/http hides from a handler that an HTTP/2 client waits.
+			if sent := body.n.Load(); child == http1 && want != 200 && sent != 0 {
+				t.Errorf("%d bytes of a body that is not wanted were sent", sent)
+			}
+		}
+	})
+}
+
+// counted counts what is read of it.
+type counted struct {
+	io.Reader
+	n atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // TestChunkedBothWays: chunks of any size, with extensions that are nobody's

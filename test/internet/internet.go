@@ -346,6 +346,8 @@ func (n *Internet) connect(conn net.Conn) {
 	host = strings.ToLower(host)
 	n.inner.offer(tls.Server(&buffered{conn, br}, &tls.Config{
 		NextProtos: []string{"h2", "http/1.1"},
+		// Whoever has one shows it; what it is worth is for the host to say.
+		ClientAuth: tls.RequestClientCert,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return n.leaf(host)
 		},

@@ -1,7 +1,7 @@
 package journey
 
 import (
-	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -16,7 +16,7 @@ const acmeKey = "canaryAcme0123456789abcdef"
 func TestPeers(t *testing.T) {
 	w := newWorld(t)
 	seen := func(rw http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(rw).Encode(map[string]string{"host": r.Host, "authorization": r.Header.Get("Authorization")})
+		_, _ = fmt.Fprintf(rw, "%s saw the key: %t\n", r.Host, r.Header.Get("Authorization") == "Bearer "+acmeKey)
 	}
 	for _, host := range []string{"api.acme.example", "api.mallory.example"} {
 		w.Internet.Handle(host, http.HandlerFunc(seen))
@@ -30,7 +30,7 @@ func TestPeers(t *testing.T) {
 	login(t, w, acmeKey, "acme")
 
 	t.Run("a definition with another host gets the stored token", func(t *testing.T) {
-		contains(t, must(t, w.Command("run", "--", curl, "-sS", "https://api.acme.example/")), acmeKey)
+		contains(t, must(t, w.Command("run", "--", curl, "-sS", "https://api.acme.example/")), "api.acme.example saw the key: true")
 		path := w.Work() + "/acme2.json"
 		if err := os.WriteFile(path, []byte(definition("api.mallory.example")), 0o600); err != nil {
 			t.Fatal(err)
@@ -44,7 +44,7 @@ func TestPeers(t *testing.T) {
 		}
 		// The person's word, which a new login is, moves it.
 		login(t, w, acmeKey, "acme", "--force")
-		contains(t, must(t, w.Command("run", "--", curl, "-sS", "https://api.mallory.example/")), acmeKey)
+		contains(t, must(t, w.Command("run", "--", curl, "-sS", "https://api.mallory.example/")), "api.mallory.example saw the key: true")
 	})
 
 	t.Run("inherited proxy variables bypass the proxy", func(t *testing.T) {
@@ -82,5 +82,5 @@ func TestPeers(t *testing.T) {
 				s.close()
 			})`)), "here I am\nhere I am")
 	})
-	lacks(t, w.Output(), openaiKey)
+	lacks(t, w.Output(), openaiKey, acmeKey)
 }

@@ -128,23 +128,23 @@ func TestClientCertificate(t *testing.T) {
 		if certs := r.TLS.PeerCertificates; len(certs) > 0 {
 			name = certs[0].Subject.CommonName
 		}
-		_, _ = fmt.Fprintf(rw, "hello %s, %s\n", name, r.Header.Get("X-Api-Key"))
+		_, _ = fmt.Fprintf(rw, "hello %s, whose key is right: %t\n", name, r.Header.Get("X-Api-Key") == "canaryBankKey-"+name)
 	}))
 	define(t, w, "bank", `{"name": "bank", "auth_type": "api_key",
 		"api_key": {"fields": [{"name": "certificate", "public": true}, {"name": "private_key"}, {"name": "api_key"}]},
 		"routes": [{"host": "api.bank.example", "inject": [{"certificate": {}}, {"header": "X-Api-Key", "value": "{api_key}"}]}]}`)
 	cert, key := clientPair(t, "Alice")
 	otherCert, otherKey := clientPair(t, "Bob")
-	r := w.Command("login", "bank", "--stdin").Input(cert + otherKey + "canaryBankKey-a\n").Run()
+	r := w.Command("login", "bank", "--stdin").Input(cert + otherKey + "canaryBankKey-Alice\n").Run()
 	if r.Code == 0 {
 		t.Error("the key of another certificate was taken")
 	}
 	contains(t, r.Stderr, "the private key cannot be read, or is not the certificate's")
 	encrypted := strings.ReplaceAll(key, "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
-	r = w.Command("login", "bank", "--stdin").Input(cert + encrypted + "canaryBankKey-a\n").Run()
+	r = w.Command("login", "bank", "--stdin").Input(cert + encrypted + "canaryBankKey-Alice\n").Run()
 	contains(t, r.Stderr, "is encrypted", "openssl pkey")
-	login(t, w, cert+key+"canaryBankKey-a", "bank")
-	login(t, w, otherCert+otherKey+"canaryBankKey-b", "bank", "--connection", "bob")
+	login(t, w, cert+key+"canaryBankKey-Alice", "bank")
+	login(t, w, otherCert+otherKey+"canaryBankKey-Bob", "bank", "--connection", "bob")
 
 	curl := func(args ...string) string {
 		return must(t, w.Command(append(append([]string{"run"}, args...), "--", tool(t, "curl"), "-fsS", "https://api.bank.example/")...))
@@ -152,7 +152,7 @@ func TestClientCertificate(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want string
-	}{{nil, "hello Alice, canaryBankKey-a"}, {[]string{"--connection", "bank=bob"}, "hello Bob, canaryBankKey-b"}, {nil, "hello Alice, canaryBankKey-a"}} {
+	}{{nil, "hello Alice, whose key is right: true"}, {[]string{"--connection", "bank=bob"}, "hello Bob, whose key is right: true"}, {nil, "hello Alice, whose key is right: true"}} {
 		contains(t, curl(tt.args...), tt.want)
 	}
 	lacks(t, w.Output(), strings.Split(key, "\n")[1], strings.Split(otherKey, "\n")[1])

@@ -39,15 +39,16 @@ need chromium have chromium
 need postgresql postgres
 need tinyproxy have tinyproxy
 need microsocks have microsocks
+need awscli test -x /usr/bin/aws
+need python3-boto3 python_has boto3
 need gnome-keyring have gnome-keyring-daemon
 need dbus have dbus-run-session
 if [ -n "$clients" ]; then
 	need httpie test -x /usr/bin/http
 	need git-lfs have git-lfs
-	need awscli test -x /usr/bin/aws
 	need python3-pip /usr/bin/python3 -m pip --version
 	need python3-h2 python_has h2
-	for module in aiohttp boto3 httplib2 pycurl urllib3 websockets; do
+	for module in aiohttp httplib2 pycurl urllib3 websockets; do
 		need "python3-$module" python_has "$module"
 	done
 	need ruby have ruby

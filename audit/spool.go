@@ -50,8 +50,12 @@ type Spool struct {
 	// back; nil when file has more than these.
 	recent []authsome.Event
 
-	drain sync.Mutex
-	lines *bufio.Reader // of the file being drained
+	// lines and their events are to be written next.
+	lines  []byte
+	events []authsome.Event
+
+	drain  sync.Mutex
+	reader *bufio.Reader // of the file being drained
 }
 
 // maxLine bounds an event in bytes, and what Drain holds in memory of a line.
@@ -75,7 +79,7 @@ var ErrClosed = errors.New("the audit spool is closed")
 // OpenSpool opens or makes a spool, 0600. The names of its other files begin
 // with path.
 func OpenSpool(path string) (*Spool, error) {
-	s := &Spool{path: path, lines: bufio.NewReaderSize(nil, maxLine+1)}
+	s := &Spool{path: path, reader: bufio.NewReaderSize(nil, maxLine+1)}
 	old, err := s.numbers()
 	if err != nil {
 		return nil, s.fail("open", err)
@@ -132,53 +136,86 @@ func (s *Spool) attach() error {
 
 // Append writes one event. An error means that it is not recorded, and that
 // what it is about must not happen.
-func (s *Spool) Append(ev authsome.Event) error {
+func (s *Spool) Append(ev authsome.Event) error { return s.add(ev, true) }
+
+// AppendLater takes an event that nothing waits for, such as the completion of a
+// request whose intent is written: it goes with the next one that is, or with
+// Drain. When the process is killed before, it is lost.
+func (s *Spool) AppendLater(ev authsome.Event) error { return s.add(ev, false) }
+
+// maxLater bounds what waits for the next write, in bytes.
+const maxLater = 64 << 10
+
+func (s *Spool) add(ev authsome.Event, now bool) error {
 	if ev.ID == "" || ev.Vault == "" {
 		// The database refuses it, which would hold up every event after it.
 		return authsome.E(authsome.Internal, "record an event: it has no id or no vault (%s)", ev.Type)
 	}
-	line, err := Encode(ev)
-	if err != nil {
-		return authsome.E(authsome.Internal, "record an event: %w", err)
-	}
-	if len(line) >= maxLine {
-		return authsome.E(authsome.Internal, "record an event: it is %d bytes long, at most %d are kept", len(line), maxLine)
-	}
-	line = append(line, '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return s.fail("record an event in", ErrClosed)
 	}
+	before := len(s.lines)
+	lines, err := appendEvent(s.lines, &ev)
+	if err != nil {
+		return authsome.E(authsome.Internal, "record an event: %w", err)
+	}
+	if n := len(lines) - before; n >= maxLine {
+		return authsome.E(authsome.Internal, "record an event: it is %d bytes long, at most %d are kept", n, maxLine)
+	}
+	s.lines, s.events = append(lines, '\n'), append(s.events, ev)
+	if !now && len(s.lines) < maxLater {
+		return nil
+	}
+	if err := s.write(); err != nil {
+		// The others are tried again with the next one.
+		s.lines, s.events = s.lines[:before], s.events[:len(s.events)-1]
+		return s.fail("record an event in", err)
+	}
+	return nil
+}
+
+// write writes what waits, with mu held.
+func (s *Spool) write() error {
+	if len(s.lines) == 0 {
+		return nil
+	}
 	if s.file == nil {
 		if err := s.attach(); err != nil {
-			return s.fail("record an event in", err)
+			return err
 		}
 	}
 	if s.torn {
-		line = append([]byte("\n"), line...)
-	}
-	n, err := s.file.Write(line)
-	s.size += int64(n)
-	if err == nil {
+		if _, err := s.file.Write([]byte{'\n'}); err != nil {
+			return err
+		}
+		s.size++
 		s.torn = false
-		if s.recent != nil && len(s.recent) < maxRecent {
-			s.recent = append(s.recent, ev)
-		} else {
-			s.recent = nil
-		}
-		return nil
 	}
-	// Half a line, because the disk is full. It is taken back, so that the next
-	// event has a line of its own.
-	if n > 0 {
-		if terr := s.file.Truncate(s.size - int64(n)); terr == nil {
-			s.size -= int64(n)
-		} else {
-			s.torn, s.recent = true, nil
+	n, err := s.file.Write(s.lines)
+	s.size += int64(n)
+	if err != nil {
+		// A part of it, because the disk is full. It is taken back, so that the
+		// next event has a line of its own, and comes once.
+		if n > 0 {
+			if terr := s.file.Truncate(s.size - int64(n)); terr == nil {
+				s.size -= int64(n)
+			} else {
+				s.torn, s.recent = true, nil
+			}
 		}
+		return err
 	}
-	return s.fail("record an event in", err)
+	if s.recent != nil && len(s.recent)+len(s.events) <= maxRecent {
+		s.recent = append(s.recent, s.events...)
+	} else {
+		s.recent = nil
+	}
+	if s.lines, s.events = s.lines[:0], s.events[:0]; cap(s.lines) > maxLater*2 {
+		s.lines = nil
+	}
+	return nil
 }
 
 // Drain hands everything that has gathered to commit, oldest first, in batches,
@@ -215,8 +252,12 @@ func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
 func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed {
+		// On an error they wait for the next time.
+		err = s.write()
+	}
 	if s.size == 0 {
-		return -1, nil, nil
+		return -1, nil, err
 	}
 	if len(strconv.FormatInt(s.next, 10)) > digits {
 		return -1, nil, errors.New("the numbers of its files have come to their end; move the highest aside")
@@ -226,10 +267,12 @@ func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
 		s.file = nil
 	}
 	number = -1
-	if err = os.Rename(s.path, s.name(s.next)); err == nil {
+	if rerr := os.Rename(s.path, s.name(s.next)); rerr == nil {
 		number, recent = s.next, s.recent
 		s.next++
 		s.size = 0
+	} else if err == nil {
+		err = rerr
 	}
 	if !s.closed {
 		if aerr := s.attach(); err == nil { // if not, the next Append tries again
@@ -261,10 +304,10 @@ func (s *Spool) drainFile(name string, commit func(batch []authsome.Event) error
 		return s.fail("drain", err)
 	}
 	defer func() { _ = f.Close() }()
-	s.lines.Reset(f)
+	s.reader.Reset(f)
 	var batch []authsome.Event
 	for end := false; !end; {
-		line, err := s.lines.ReadSlice('\n')
+		line, err := s.reader.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
 			end = true
@@ -342,11 +385,21 @@ func Merge(batch []authsome.Event) []authsome.Event {
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	werr := s.write()
 	s.closed = true
 	if s.file == nil {
+		if werr != nil {
+			return s.fail("close", werr)
+		}
 		return nil
 	}
 	err := s.file.Close()
+	if werr != nil {
+		err = werr
+	}
 	s.file = nil
 	if s.size == 0 {
 		_ = os.Remove(s.path)

@@ -31,7 +31,11 @@ func TestSpoolOnFullDisk(t *testing.T) {
 	fill := func() error {
 		for i := 0; ; i++ {
 			detail := fmt.Sprint(len(want), strings.Repeat("x", i%1500)) // ends anywhere in a page
-			if err := s.Append(event(detail)); err != nil {
+			record := s.Append
+			if i%3 == 0 {
+				record = s.AppendLater // what it takes comes, too
+			}
+			if err := record(event(detail)); err != nil {
 				return err
 			}
 			if want = append(want, detail); len(want) > 10_000 {

@@ -63,6 +63,8 @@ type Sealer interface {
 // each; package audit's Spool implements it. An error refuses the request.
 type Recorder interface {
 	Append(ev authsome.Event) error
+	// AppendLater may keep the event in memory for a moment.
+	AppendLater(ev authsome.Event) error
 }
 
 // Catalog knows the providers; package provider implements it.

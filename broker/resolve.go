@@ -350,7 +350,7 @@ func (b *Broker) Finish(g *authsome.Grant, req *authsome.Request, res *authsome.
 	if out.Unseen && ev.Detail == "" {
 		ev.Detail = "whether the answer holds the credential could not be seen, because of its coding"
 	}
-	if err := b.Recorder.Append(ev); err != nil {
+	if err := b.Recorder.AppendLater(ev); err != nil {
 		b.Logger.Error("record the end of a request", "err", err)
 	}
 }

@@ -233,15 +233,19 @@ func newRecorder(spool *audit.Spool, st *store.Store) *recorder {
 }
 
 // Append implements broker.Recorder.
-func (r *recorder) Append(ev authsome.Event) error {
-	if err := r.spool.Append(ev); err != nil {
-		return err
+func (r *recorder) Append(ev authsome.Event) error { return r.add(r.spool.Append(ev)) }
+
+// AppendLater implements broker.Recorder.
+func (r *recorder) AppendLater(ev authsome.Event) error { return r.add(r.spool.AppendLater(ev)) }
+
+func (r *recorder) add(err error) error {
+	if err == nil {
+		select {
+		case r.fresh <- struct{}{}:
+		default:
+		}
 	}
-	select {
-	case r.fresh <- struct{}{}:
-	default:
-	}
-	return nil
+	return err
 }
 
 func (r *recorder) drain(ctx context.Context) error {

@@ -21,14 +21,15 @@ const headTogether = time.Millisecond
 func (x *exchange) deliver(res *http.Response) {
 	defer func() { _ = res.Body.Close() }()
 	x.out.Status = res.StatusCode
+	b, ok := res.Body.(*linkBody)
+	together := ok && b.link.br.Buffered() > 0
 	x.hideAddress(res.Header)
 	x.report = x.scrub.Response(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(res)
 		return
 	}
-	h := x.w.Header()
-	answerHeader(h, res.Header)
+	h := answerHeader(x.w, res.Header)
 	announced := len(res.Trailer) > 0
 	for name := range res.Trailer {
 		if trailerAllowed(name) {
@@ -41,8 +42,11 @@ func (x *exchange) deliver(res *http.Response) {
 	}
 	x.w.WriteHeader(res.StatusCode)
 
-	readErr, writeErr := x.stream(res)
+	readErr, writeErr := x.stream(res, together)
 	switch {
+	case causeOf(x.r.Context()) == errReconsidered:
+		x.out.Err = errReconsidered.Error()
+		panic(http.ErrAbortHandler)
 	case writeErr != nil || x.r.Context().Err() != nil:
 		x.out.Err = "the client went away"
 		panic(http.ErrAbortHandler)
@@ -54,7 +58,7 @@ func (x *exchange) deliver(res *http.Response) {
 	}
 	if announced || len(res.Trailer) > 0 {
 		// Even an answer without a body must be chunked to carry trailers.
-		_ = http.NewResponseController(x.w).Flush()
+		_ = flush(x.w)
 	}
 	for name, values := range res.Trailer {
 		if trailerAllowed(name) {
@@ -63,18 +67,28 @@ func (x *exchange) deliver(res *http.Response) {
 	}
 }
 
-// stream copies the body.
-func (x *exchange) stream(res *http.Response) (readErr, writeErr error) {
+// flush sends what has been written.
+func flush(w http.ResponseWriter) error {
+	if f, ok := w.(interface{ FlushError() error }); ok {
+		return f.FlushError()
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// stream copies the body; together says that its beginning is there.
+func (x *exchange) stream(res *http.Response, together bool) (readErr, writeErr error) {
 	if res.Body == http.NoBody || x.r.Method == http.MethodHead {
 		return nil, nil
 	}
-	rc := http.NewResponseController(x.w)
-	head := &lateFlush{rc: rc}
-	timer := time.AfterFunc(headTogether, head.flush)
-	defer func() {
-		timer.Stop()
-		head.cancel()
-	}()
+	var head *lateFlush // nil when there is no need
+	if !together {
+		head = &lateFlush{w: x.w}
+		timer := time.AfterFunc(headTogether, head.flush)
+		defer func() {
+			timer.Stop()
+			head.cancel()
+		}()
+	}
 	var b buffer
 	defer b.release()
 	if res.ContentLength > smallBuffer {
@@ -91,7 +105,7 @@ func (x *exchange) stream(res *http.Response) (readErr, writeErr error) {
 			x.out.Received += int64(last)
 			// The end of the handler flushes the last part.
 			if x.out.Received != res.ContentLength {
-				if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				if err := flush(x.w); err != nil && !errors.Is(err, http.ErrNotSupported) {
 					return nil, err
 				}
 			}
@@ -109,7 +123,7 @@ func (x *exchange) stream(res *http.Response) (readErr, writeErr error) {
 // nothing once it was cancelled.
 type lateFlush struct {
 	mu   sync.Mutex
-	rc   *http.ResponseController
+	w    http.ResponseWriter
 	over bool
 }
 
@@ -118,11 +132,14 @@ func (f *lateFlush) flush() {
 	defer f.mu.Unlock()
 	if !f.over {
 		f.over = true
-		_ = f.rc.Flush()
+		_ = flush(f.w)
 	}
 }
 
 func (f *lateFlush) cancel() {
+	if f == nil {
+		return
+	}
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
@@ -158,9 +175,8 @@ func (i *interim) pass(status int, header textproto.MIMEHeader) error {
 	if status == http.StatusContinue || i.old || i.over || !i.unread.begun() {
 		return nil
 	}
-	h := i.w.Header()
 	i.scrub.Header(http.Header(header))
-	answerHeader(h, http.Header(header))
+	h := answerHeader(i.w, http.Header(header))
 	i.w.WriteHeader(status)
 	clear(h)
 	return nil

@@ -24,7 +24,7 @@ func (p *Proxy) serve(raw net.Conn) {
 		_ = raw.Close()
 		return
 	}
-	c := &childConn{Conn: raw, tunnel: t, p: p}
+	c := &childConn{Conn: direct(raw), tunnel: t, p: p}
 	defer func() {
 		// One child's connection must not take the daemon down with it.
 		if v := recover(); v != nil {

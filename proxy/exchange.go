@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -262,19 +264,26 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 		}
 	}
 
-	ctx, cancel := context.WithCancelCause(x.r.Context())
-	s := &stream{grant: x.grant, cancel: cancel}
+	ctx := x.r.Context()
+	s := &stream{grant: x.grant}
+	if l, ok := ctx.(*life); ok {
+		s.cancel = l.end
+	} else {
+		ctx, s.cancel = context.WithCancelCause(ctx)
+	}
 	if x.res.Verdict == authsome.Inject {
 		s.provider, s.connection, s.generation = x.res.Provider, x.res.Connection, x.res.Generation
 	}
 	x.c.tunnel.begin(s)
 	x.end = func() {
 		x.c.tunnel.end(s)
-		cancel(nil)
+		if ctx != x.r.Context() {
+			s.cancel(nil)
+		}
 	}
 	// A pass of Reconsider between Resolve and begin has not seen the stream.
 	if x.p.registry.epoch.Load() != epoch && !x.p.cfg.Resolver.Current(s.grant, s.provider, s.connection, s.generation) {
-		cancel(errReconsidered)
+		s.cancel(errReconsidered)
 	}
 	answer, err := x.send(ctx, header)
 	if err != nil {
@@ -294,7 +303,7 @@ func (x *exchange) stop() {
 // failure says why no answer came. It does not return when nobody is there to
 // be told.
 func (x *exchange) failure(ctx context.Context, err error) *problem {
-	if context.Cause(ctx) == errReconsidered {
+	if causeOf(ctx) == errReconsidered {
 		return &problem{
 			Code: denied, Provider: x.res.Provider, Host: x.host,
 			Message: "the run or the login ended while the request was under way; send it again",
@@ -382,36 +391,39 @@ func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response
 		in.unread = x.body
 	}
 	defer in.close()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: in.pass})
 	at := x.p.poolFor(x.grant, x.res)
 	where := joinAuthority(x.host, x.port, 443)
-	over := func(t http.RoundTripper) (*http.Response, error) {
-		req := x.request(ctx, header)
+	over := func(t *http.Transport, l *links) (*http.Response, error) {
+		req := x.request(header)
 		if x.body == nil {
 			req.Body = http.NoBody
-			return t.RoundTrip(req)
+			if l != nil && l.takes(req) {
+				return l.send(ctx, x.addr(), req, in.pass)
+			}
+		} else {
+			var err error
+			if req.Body, req.ContentLength, err = x.content(); err != nil {
+				return nil, err
+			}
+			req.Trailer = x.body.trailer
 		}
-		var err error
-		if req.Body, req.ContentLength, err = x.content(); err != nil {
-			return nil, err
-		}
-		req.Trailer = x.body.trailer
-		return t.RoundTrip(req)
+		return t.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: in.pass})))
 	}
 	if x.scheme == "http" {
-		return x.sendPlain(over, at.cleartext())
+		return x.sendPlain(func() (*http.Response, error) { return over(at.cleartext(), nil) })
 	}
 	if x.upgrade == "" && x.p.h2only.has(where) || isGRPC(x.r.Header) {
-		res, err := over(at.http2())
+		res, err := over(at.http2(), nil)
 		if !errors.Is(err, errNoHTTP2) || isGRPC(x.r.Header) {
 			return res, err
 		}
 		x.p.h2only.set(where, false) // it has changed its mind
 	}
-	res, err := over(at.http1())
+	l := at.http1()
+	res, err := over(l.transport, l)
 	if errors.Is(err, errOnlyHTTP2) && x.upgrade == "" {
 		// Nothing was sent: the refusal came in the handshake.
-		second, err2 := over(at.http2())
+		second, err2 := over(at.http2(), nil)
 		if err2 == nil {
 			x.p.h2only.set(where, true)
 		}
@@ -427,8 +439,16 @@ func isGRPC(h http.Header) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
+// addr is "host:port" of the service.
+func (x *exchange) addr() string {
+	if x.c.addr != "" {
+		return x.c.addr // of the tunnel
+	}
+	return net.JoinHostPort(x.host, strconv.Itoa(x.port))
+}
+
 // request builds the upstream request.
-func (x *exchange) request(ctx context.Context, header http.Header) *http.Request {
+func (x *exchange) request(header http.Header) *http.Request {
 	usual := 443
 	if x.scheme == "http" {
 		usual = 80
@@ -442,11 +462,10 @@ func (x *exchange) request(ctx context.Context, header http.Header) *http.Reques
 	} else {
 		u.Opaque = x.sent.path
 	}
-	req := &http.Request{
+	return &http.Request{
 		Method: x.r.Method, URL: u, Host: host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	return req.WithContext(ctx)
 }
 
 // finish tells the broker how it ended, once.

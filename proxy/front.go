@@ -24,7 +24,6 @@ type front struct {
 	p    *Proxy
 	conn *tls.Conn
 	c    *childConn
-	ctx  context.Context // of the connection
 	br   *bufio.Reader
 	bw   *bufio.Writer // nil between two requests
 
@@ -57,7 +56,7 @@ var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10)
 
 // serveFront takes over a connection whose handshake is done.
 func (p *Proxy) serveFront(conn *tls.Conn, c *childConn) {
-	f := &front{p: p, conn: conn, c: c, ctx: context.WithValue(p.ctx, childKey{}, c), br: getReader(conn)}
+	f := &front{p: p, conn: conn, c: c, br: getReader(conn)}
 	f.watch.front = f
 	c.tunnel.unused.Store(true)
 	c.tunnel.front.Store(f)
@@ -133,12 +132,12 @@ func (f *front) readHead() (string, error) {
 
 // serve handles a request; false when the connection ends with it.
 func (f *front) serve(h head) (again bool) {
-	ctx, cancel := context.WithCancel(f.ctx)
-	defer cancel()
-	r := &http.Request{
+	ctx := &life{c: f.c}
+	defer ctx.end(nil)
+	r := (&http.Request{
 		Method: h.method, URL: h.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h.header,
 		Body: http.NoBody, ContentLength: h.length, Host: h.host, RequestURI: h.target, Close: h.close,
-	}
+	}).WithContext(ctx)
 	var body *frontBody
 	if h.length > 0 {
 		body = &frontBody{f: f, left: h.length}
@@ -146,7 +145,7 @@ func (f *front) serve(h head) (again bool) {
 	}
 	f.bw = writers.Get().(*bufio.Writer)
 	f.bw.Reset(f.conn)
-	w := &frontWriter{f: f, head: h.method == http.MethodHead, header: make(http.Header, 16), length: -1, close: h.close || f.p.closing.Load()}
+	w := &frontWriter{f: f, head: h.method == http.MethodHead, length: -1, close: h.close || f.p.closing.Load()}
 	defer func() {
 		f.watch.stop()
 		if v := recover(); v != nil {
@@ -159,10 +158,19 @@ func (f *front) serve(h head) (again bool) {
 		writers.Put(f.bw)
 		f.bw = nil
 	}()
-	f.watch.start(cancel, body == nil)
-	f.p.ServeHTTP(w, r.WithContext(ctx))
+	f.watch.start(ctx, body == nil)
+	f.p.ServeHTTP(w, r)
 	f.watch.stop()
 	return w.finish() && (body == nil || body.finish()) && !w.close
+}
+
+// abort ends the request under way, if any.
+func (f *front) abort() {
+	f.watch.mu.Lock()
+	defer f.watch.mu.Unlock()
+	if l := f.watch.life; l != nil {
+		l.end(nil)
+	}
 }
 
 // closeIdle closes a front that waits for a request.
@@ -266,16 +274,16 @@ type watch struct {
 	timer *time.Timer
 
 	mu      sync.Mutex
-	cancel  context.CancelFunc // of the request under way; nil when there is none
-	armed   bool               // nothing else reads
+	life    *life // of the request under way; nil when there is none
+	armed   bool  // nothing else reads
 	reading bool
 	ended   chan struct{} // closed when reading has ended
 }
 
 // start begins with a request; now says that nothing of it is left to be read.
-func (w *watch) start(cancel context.CancelFunc, now bool) {
+func (w *watch) start(l *life, now bool) {
 	w.mu.Lock()
-	w.cancel, w.armed = cancel, false
+	w.life, w.armed = l, false
 	w.mu.Unlock()
 	if now {
 		w.ready()
@@ -286,7 +294,7 @@ func (w *watch) start(cancel context.CancelFunc, now bool) {
 func (w *watch) ready() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.armed = w.cancel != nil
+	w.armed = w.life != nil
 	switch {
 	case !w.armed:
 	case w.timer == nil:
@@ -305,7 +313,7 @@ func (w *watch) read() {
 		return
 	}
 	w.reading, w.ended = true, make(chan struct{})
-	cancel := w.cancel
+	l := w.life
 	w.mu.Unlock()
 
 	_, err := w.front.br.Peek(1)
@@ -313,21 +321,21 @@ func (w *watch) read() {
 	w.mu.Lock()
 	w.reading = false
 	close(w.ended)
-	gone := err != nil && w.cancel != nil
+	gone := err != nil && w.life != nil
 	w.mu.Unlock()
 	if gone {
-		cancel()
+		l.end(nil)
 	}
 }
 
 // stop ends watching. It may be called more than once.
 func (w *watch) stop() {
 	w.mu.Lock()
-	if w.cancel == nil {
+	if w.life == nil {
 		w.mu.Unlock()
 		return
 	}
-	w.cancel, w.armed = nil, false
+	w.life, w.armed = nil, false
 	if w.timer != nil {
 		w.timer.Stop()
 	}

@@ -31,7 +31,12 @@ type frontWriter struct {
 var errTooLong = errors.New("the answer is longer than its Content-Length")
 
 // Header implements http.ResponseWriter.
-func (w *frontWriter) Header() http.Header { return w.header }
+func (w *frontWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
 
 // WriteHeader implements http.ResponseWriter. A 1xx leaves at once.
 func (w *frontWriter) WriteHeader(status int) {

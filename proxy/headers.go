@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -128,12 +129,16 @@ func withoutPlaceholders(h http.Header, names []string) {
 	}
 }
 
-// answerHeader copies an upstream's header into ours. The slices are shared;
-// nobody changes them.
-func answerHeader(dst, src http.Header) {
+// answerHeader makes an upstream's header that of our answer, and returns it.
+// Nobody needs the former any more.
+func answerHeader(w http.ResponseWriter, src http.Header) (dst http.Header) {
 	removeHopByHop(src)
-	for k, v := range src {
-		dst[k] = v
+	if f, ok := w.(*frontWriter); ok && len(f.header) == 0 {
+		f.header = src
+		dst = src
+	} else {
+		dst = w.Header()
+		maps.Copy(dst, src)
 	}
 	delete(dst, errorHeader)
 	// Present but empty: net/http neither guesses a type nor dates the answer,
@@ -143,6 +148,7 @@ func answerHeader(dst, src http.Header) {
 			dst[k] = nil
 		}
 	}
+	return dst
 }
 
 // trailerAllowed refuses trailers that would be framing, routing or

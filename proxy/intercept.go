@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"crypto/tls"
 	"errors"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/authsome/authsome/route"
@@ -45,7 +47,7 @@ func (p *Proxy) childTLS() *tls.Config {
 // intercept answers the CONNECT, speaks TLS in the name of its host, and hands
 // the connection to a front, or with HTTP/2 to the http.Server.
 func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
-	c.target = to
+	c.target, c.addr = to, net.JoinHostPort(to.host, strconv.Itoa(to.port))
 	if err := p.establish(c); err != nil {
 		_ = c.Close()
 		return

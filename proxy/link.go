@@ -8,9 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +41,11 @@ type link struct {
 	br    *bufio.Reader
 	bw    *bufio.Writer
 	left  int64 // bytes that may be read, of a header
+	byte  [1]byte
 	since time.Time
+	// quiet reports whether the connection is open and nothing has come on it; nil
+	// when it cannot be told.
+	quiet func() bool
 }
 
 func (l *link) Read(b []byte) (int, error) {
@@ -55,42 +57,29 @@ func (l *link) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// RoundTrip implements http.RoundTripper.
-func (s *links) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !s.takes(r) {
-		return s.transport.RoundTrip(r)
-	}
-	addr, err := addrOf(r)
-	if err != nil {
-		return nil, err
-	}
+// send sends a request that takes has said yes to; pass gets the 1xx answers.
+// ctx ends both the waiting and the reading of the body. addr is "host:port".
+func (s *links) send(ctx context.Context, addr string, r *http.Request, pass func(int, textproto.MIMEHeader) error) (*http.Response, error) {
 	for {
-		l, err := s.get(r.Context(), addr)
+		l, err := s.get(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
-		if err := r.Context().Err(); err != nil {
-			s.put(l)
-			return nil, err
-		}
 		used := !l.since.IsZero()
-		res, begun, err := s.exchange(l, r)
+		res, begun, err := s.exchange(ctx, l, r, pass)
 		if err == nil {
 			return res, nil
 		}
 		_ = l.conn.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		// The service has closed it at the moment when the request was sent.
 		// Sending it again is safe: see takes.
-		if !used || begun || r.Context().Err() != nil {
+		if !used || begun {
 			return nil, err
 		}
 	}
-}
-
-// addrOf is where the request goes.
-func addrOf(r *http.Request) (string, error) {
-	host, port, err := parseAuthority(r.URL.Host, 443)
-	return net.JoinHostPort(host, strconv.Itoa(port)), err
 }
 
 // takes reports whether a request is simple enough: nothing follows its header,
@@ -116,18 +105,18 @@ func (s *links) takes(r *http.Request) bool {
 
 // exchange sends a request and reads the header of its answer; begun says that
 // some of the answer has come.
-func (s *links) exchange(l *link, r *http.Request) (res *http.Response, begun bool, err error) {
-	stop := context.AfterFunc(r.Context(), func() { _ = l.conn.Close() })
+func (s *links) exchange(ctx context.Context, l *link, r *http.Request, pass func(int, textproto.MIMEHeader) error) (res *http.Response, begun bool, err error) {
+	stop, ok := l.endWith(ctx)
+	if !ok {
+		return nil, false, context.Canceled
+	}
 	defer func() {
 		if err != nil {
 			stop()
-			if cause := r.Context().Err(); cause != nil {
-				err = cause
-			}
 		}
 	}()
 	l.left = maxHeader
-	if err = r.Write(l.bw); err == nil {
+	if err = l.write(r); err == nil {
 		err = l.bw.Flush()
 	}
 	// A service that refuses may answer and hang up before it has read everything.
@@ -139,20 +128,15 @@ func (s *links) exchange(l *link, r *http.Request) (res *http.Response, begun bo
 	}
 	for {
 		l.left = maxHeader
-		if res, err = http.ReadResponse(l.br, r); err != nil {
+		if res, err = l.readAnswer(r); err != nil {
 			return nil, true, err
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
-		if t := httptrace.ContextClientTrace(r.Context()); t != nil && t.Got1xxResponse != nil {
-			if err = t.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
-				return nil, true, err
-			}
+		if err = pass(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+			return nil, true, err
 		}
-	}
-	if err = r.Context().Err(); err != nil {
-		return nil, true, err
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		err = errAnswer // to a request that asked for no switch
@@ -166,6 +150,18 @@ func (s *links) exchange(l *link, r *http.Request) (res *http.Response, begun bo
 	}
 	res.Body = body
 	return res, true, nil
+}
+
+// endWith has the connection closed when ctx ends before stop, whose result says
+// that it has not; ok is false when ctx has ended already.
+func (l *link) endWith(ctx context.Context) (stop func() bool, ok bool) {
+	if life, is := ctx.(*life); is {
+		return life.release, life.hold(l)
+	}
+	if ctx.Err() != nil {
+		return nil, false
+	}
+	return context.AfterFunc(ctx, func() { _ = l.conn.Close() }), true
 }
 
 // get takes an idle connection that is good, or makes one.
@@ -195,6 +191,9 @@ func (s *links) get(ctx context.Context, addr string) (*link, error) {
 		return nil, err
 	}
 	l := &link{addr: addr, conn: conn}
+	if t, ok := conn.(*tls.Conn); ok {
+		l.quiet = newProbe(t.NetConn())
+	}
 	l.br, l.bw = bufio.NewReaderSize(l, 4<<10), bufio.NewWriterSize(conn, 4<<10)
 	return l, nil
 }
@@ -206,24 +205,22 @@ func (l *link) silent() bool {
 	if l.br.Buffered() > 0 {
 		return false
 	}
-	conn, ok := l.conn.(*tls.Conn)
-	if !ok || !nothingToRead(conn.NetConn()) {
+	if l.quiet == nil || !l.quiet() {
 		return false
 	}
 	// And nothing that crypto/tls has read already: with a deadline that has
 	// passed it asks the network for nothing more, and the error is not one that
 	// stays.
-	_ = conn.SetReadDeadline(time.Unix(1, 0))
-	var b [1]byte
-	n, err := conn.Read(b[:])
-	_ = conn.SetReadDeadline(time.Time{})
-	return n == 0 && isTimeout(err)
+	_ = l.conn.SetReadDeadline(time.Unix(1, 0))
+	n, err := l.conn.Read(l.byte[:])
+	_ = l.conn.SetReadDeadline(time.Time{})
+	late, ok := err.(net.Error)
+	return n == 0 && ok && late.Timeout()
 }
 
 // put keeps a connection for the next request.
 func (s *links) put(l *link) {
-	conn, ok := l.conn.(*tls.Conn)
-	if !ok || !transparent(conn.NetConn()) {
+	if l.quiet == nil {
 		s.opaque.Store(true)
 		_ = l.conn.Close()
 		return

@@ -4,7 +4,4 @@ package proxy
 
 import "net"
 
-// transparent reports whether nothingToRead can tell; it cannot here.
-func transparent(net.Conn) bool { return false }
-
-func nothingToRead(net.Conn) bool { return false }
+func newProbe(net.Conn) func() bool { return nil }

@@ -7,29 +7,27 @@ import (
 	"syscall"
 )
 
-// transparent reports whether nothingToRead can tell.
-func transparent(c net.Conn) bool {
-	_, ok := c.(syscall.Conn)
-	return ok
-}
-
-// nothingToRead reports whether a connection is open and nothing has come on it.
-func nothingToRead(c net.Conn) bool {
+// newProbe makes what reports whether a connection is open and nothing has come
+// on it; nil when that cannot be told.
+func newProbe(c net.Conn) func() bool {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return nil
 	}
 	silent := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
+	var b [1]byte
+	look := func(fd uintptr) bool {
 		// The descriptor does not block: Go has set it so.
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
 		silent = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
 		return true
-	})
-	return err == nil && silent
+	}
+	return func() bool {
+		silent = false
+		return raw.Read(look) == nil && silent
+	}
 }

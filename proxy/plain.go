@@ -160,12 +160,12 @@ func (x *exchange) viaProxy(host string) bool {
 
 // sendPlain sends an http:// request, and tells the failures of an HTTP proxy
 // from those of the service.
-func (x *exchange) sendPlain(over func(http.RoundTripper) (*http.Response, error), t http.RoundTripper) (*http.Response, error) {
+func (x *exchange) sendPlain(send func() (*http.Response, error)) (*http.Response, error) {
 	via, err := x.p.requestProxy(joinAuthority(x.host, x.port, 80))
 	if err != nil {
 		return nil, err
 	}
-	res, err := over(t)
+	res, err := send()
 	if via == nil {
 		return res, err
 	}

@@ -69,6 +69,9 @@ func (t *tunnel) close() {
 	up := t.upstream
 	t.mu.Unlock()
 	_ = t.conn.Close()
+	if f := t.front.Load(); f != nil {
+		f.abort()
+	}
 	if up != nil {
 		_ = up.Close()
 	}
@@ -191,6 +194,7 @@ type childConn struct {
 	tunnel *tunnel
 	p      *Proxy
 	target               // of an intercepted tunnel
+	addr   string        // its host:port
 	ahead  *bufio.Reader // nil once drained; read by one goroutine only
 	once   sync.Once
 }

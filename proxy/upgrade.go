@@ -68,7 +68,7 @@ func (x *exchange) switchProtocols(res *http.Response) {
 	}
 	x.out.Sent, x.out.Received, err = splice(upgraded{conn}, from, up)
 	switch {
-	case context.Cause(res.Request.Context()) == errReconsidered:
+	case causeOf(res.Request.Context()) == errReconsidered:
 		x.out.Err = errReconsidered.Error()
 	case watched != nil && watched.reason() != nil:
 		x.out.Err = "ended by the proxy: " + watched.reason().reason

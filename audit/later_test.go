@@ -1,0 +1,63 @@
+package audit_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/authsome/authsome/audit"
+)
+
+func later(t *testing.T, s *audit.Spool, details ...string) {
+	t.Helper()
+	for _, d := range details {
+		if err := s.AppendLater(event(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAppendLater: what can wait goes with what cannot, in order, and waits no
+// longer than for the next drain or for the end.
+func TestAppendLater(t *testing.T) {
+	t.Parallel()
+	path := spoolPath(t)
+	s := open(t, path)
+	written := func() int {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(b), "\n")
+	}
+	later(t, s, "a", "b")
+	if n := written(); n != 0 {
+		t.Errorf("%d lines were written", n)
+	}
+	add(t, s, "c")
+	if n := written(); n != 3 {
+		t.Errorf("%d lines with the next event, want 3", n)
+	}
+	later(t, s, "d")
+	wantDrained(t, s, "a", "b", "c", "d")
+	later(t, s, "e")
+	wantDrained(t, s, "e")
+	later(t, s, "f")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AppendLater(event("g")); err == nil {
+		t.Error("taken after the end")
+	}
+	wantDrained(t, open(t, path), "f")
+
+	// Nothing is kept in memory without bound.
+	s = open(t, spoolPath(t))
+	for range 1000 {
+		later(t, s, strings.Repeat("x", 200))
+	}
+	if n := len(drain(t, s)); n != 1000 {
+		t.Errorf("%d of 1000 events came", n)
+	}
+}

@@ -97,6 +97,7 @@ type spoken struct {
 	have    int   // bytes of header
 	left    int64 // of the payload
 	text    bool  // the message that has begun is a text
+	open    bool  // and it has not ended
 	looking bool  // the frame is a part of it
 	fin     bool
 	lost    bool // the bytes are no frames
@@ -108,8 +109,7 @@ type spoken struct {
 	payload []byte // the first clean bytes are scrubbed
 	clean   int
 	out     []byte // to be read
-	in      []byte
-	err     error // of reading; comes behind out
+	err     error  // of reading; comes behind out
 }
 
 // part of what is on its way: raw bytes, or a number of payload's.
@@ -127,12 +127,16 @@ func (s *spoken) Read(p []byte) (int, error) {
 		if s.err != nil {
 			return 0, s.err
 		}
-		if s.in == nil {
-			s.in = make([]byte, smallBuffer)
-		}
 		var n int
-		n, s.err = s.ReadWriteCloser.Read(s.in)
-		s.feed(s.in[:n])
+		n, s.err = s.ReadWriteCloser.Read(p)
+		whole := s.whole(p[:n])
+		if n > 0 && whole == n {
+			return n, nil
+		}
+		if whole > 0 {
+			s.raw(p[:whole])
+		}
+		s.feed(p[whole:n])
 		if s.err != nil {
 			s.raw(s.header[:s.have])
 			s.have = 0
@@ -147,6 +151,28 @@ func (s *spoken) Read(p []byte) (int, error) {
 
 // CloseWrite ends the child's direction.
 func (s *spoken) CloseWrite() error { return closeWrite(s.ReadWriteCloser) }
+
+// whole scrubs, where they are, the frames at the start of p that are messages of
+// their own and have come whole, as almost all have; it returns where they end.
+func (s *spoken) whole(p []byte) (end int) {
+	if s.lost || s.open || s.have > 0 || s.left > 0 || len(s.queue) > 0 {
+		return 0
+	}
+	for {
+		f, size, no := frameHeader(p[end:min(len(p), end+maxFrameHeader)])
+		if no != nil || size == 0 || f.length > int64(len(p)-end-size) || !f.control() && (!f.fin || f.opcode == opContinuation) {
+			return end
+		}
+		payload := p[end+size : end+size+int(f.length)]
+		if !f.control() {
+			s.text, s.fin = f.opcode == opText, true
+			if s.text {
+				s.st.Overwrite(payload, true)
+			}
+		}
+		end += size + len(payload)
+	}
+}
 
 func (s *spoken) feed(p []byte) {
 	for len(p) > 0 {
@@ -196,6 +222,7 @@ func (s *spoken) begin(f frame) {
 		s.overwrite(true) // of a message that was never ended
 		s.text = f.opcode == opText
 	}
+	s.open = !f.fin
 	s.looking = s.text
 	if s.looking && f.fin && f.length == 0 {
 		s.overwrite(true)

@@ -42,7 +42,11 @@ func playOrigin(in *json.Decoder, out *json.Encoder) error {
 	if err != nil {
 		return err
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}}
+	config := &tls.Config{
+		Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"},
+		// The one that all proxies know, so that all do the same.
+		CurvePreferences: []tls.CurveID{tls.X25519},
+	}
 	inner := newHandoff(ln.Addr())
 	go accept(ln, func(conn net.Conn) { admit(conn, config, inner) })
 	srv := &http.Server{Handler: service(c.Credential), ReadHeaderTimeout: time.Minute}

@@ -21,8 +21,8 @@ const headTogether = time.Millisecond
 func (x *exchange) deliver(res *http.Response) {
 	defer func() { _ = res.Body.Close() }()
 	x.out.Status = res.StatusCode
-	b, ok := res.Body.(*linkBody)
-	together := ok && b.link.br.Buffered() > 0
+	x.from, _ = res.Body.(*linkBody)
+	together := x.from != nil && x.from.link.br.Buffered() > 0
 	x.hideAddress(res.Header)
 	x.report = x.scrub.Response(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -83,11 +83,15 @@ func (x *exchange) stream(res *http.Response, together bool) (readErr, writeErr 
 	var head *lateFlush // nil when there is no need
 	if !together {
 		head = &lateFlush{w: x.w}
+		x.head = head
 		timer := time.AfterFunc(headTogether, head.flush)
 		defer func() {
 			timer.Stop()
 			head.cancel()
 		}()
+	}
+	if x.from != nil {
+		x.from.others = x
 	}
 	var b buffer
 	defer b.release()

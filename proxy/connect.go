@@ -25,14 +25,16 @@ func (p *Proxy) serve(raw net.Conn) {
 		return
 	}
 	c := &childConn{Conn: direct(raw), tunnel: t, p: p}
-	defer func() {
-		// One child's connection must not take the daemon down with it.
-		if v := recover(); v != nil {
-			p.log.Error("panic on a connection", "panic", v, "stack", string(debug.Stack()))
-			_ = c.Close()
-		}
-	}()
+	defer p.rescue(c)
 	if !p.converse(c, raw, nil) {
+		_ = c.Close()
+	}
+}
+
+// rescue is deferred: one child's connection must not take the daemon down with it.
+func (p *Proxy) rescue(c *childConn) {
+	if v := recover(); v != nil {
+		p.log.Error("panic on a connection", "panic", v, "stack", string(debug.Stack()))
 		_ = c.Close()
 	}
 }

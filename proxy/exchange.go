@@ -56,6 +56,8 @@ type exchange struct {
 	out     authsome.Outcome
 	report  *scrub.Report // of the answer that is passed on
 	end     func()        // of the attempt under way; nil when there is none
+	head    *lateFlush    // of the answer that is passed on; nil when there is no need
+	from    *linkBody     // where it comes from; nil when that is no link
 }
 
 // ServeHTTP implements http.Handler for the connections handed over by

@@ -25,7 +25,7 @@ type front struct {
 	conn *tls.Conn
 	c    *childConn
 	br   *bufio.Reader
-	bw   *bufio.Writer // nil between two requests
+	bw   *bufio.Writer // nil when nothing is being written; see writer
 
 	// state lets Shutdown close a front that waits for a request, and no other.
 	state atomic.Int32
@@ -54,17 +54,18 @@ const (
 // writers are 4 KB: head and body of a short answer leave in one record.
 var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10) }}
 
-// serveFront takes over a connection whose handshake is done.
+// serveFront takes over a connection whose handshake is done. The caller has counted
+// it in fronts.
 func (p *Proxy) serveFront(conn *tls.Conn, c *childConn) {
 	f := &front{p: p, conn: conn, c: c, br: getReader(conn)}
 	f.watch.front = f
 	c.tunnel.unused.Store(true)
 	c.tunnel.front.Store(f)
+	defer p.rescue(c)
 	defer func() {
 		c.tunnel.front.Store(nil)
 		p.fronts.Add(-1)
 	}()
-	p.fronts.Add(1)
 	for f.next() {
 	}
 	if f.state.Swap(frontOver) == frontActive && f.br != nil && f.br.Buffered() > 0 {
@@ -143,8 +144,6 @@ func (f *front) serve(h head) (again bool) {
 		body = &frontBody{f: f, left: h.length}
 		r.Body = body
 	}
-	f.bw = writers.Get().(*bufio.Writer)
-	f.bw.Reset(f.conn)
 	w := &frontWriter{f: f, head: h.method == http.MethodHead, length: -1, close: h.close || f.p.closing.Load()}
 	defer func() {
 		f.watch.stop()
@@ -154,9 +153,11 @@ func (f *front) serve(h head) (again bool) {
 			}
 			again = false
 		}
-		f.bw.Reset(nil)
-		writers.Put(f.bw)
-		f.bw = nil
+		if f.bw != nil {
+			f.bw.Reset(nil)
+			writers.Put(f.bw)
+			f.bw = nil
+		}
 	}()
 	f.watch.start(ctx, body == nil)
 	f.p.ServeHTTP(w, r)
@@ -316,7 +317,7 @@ func (w *watch) read() {
 	l := w.life
 	w.mu.Unlock()
 
-	_, err := w.front.br.Peek(1)
+	err := w.front.awaitChild()
 
 	w.mu.Lock()
 	w.reading = false

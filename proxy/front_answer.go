@@ -71,7 +71,7 @@ func (w *frontWriter) Write(b []byte) (int, error) {
 	if w.chunked {
 		w.text(strconv.FormatInt(int64(len(b)), 16) + "\r\n")
 	}
-	n, err := w.f.bw.Write(b)
+	n, err := w.f.writer().Write(b)
 	w.note(err)
 	if w.chunked {
 		w.text("\r\n")
@@ -181,11 +181,11 @@ func (w *frontWriter) field(name string, values []string) {
 }
 
 func (w *frontWriter) text(s string) {
-	_, err := w.f.bw.WriteString(s)
+	_, err := w.f.writer().WriteString(s)
 	w.note(err)
 }
 
-func (w *frontWriter) flush() { w.note(w.f.bw.Flush()) }
+func (w *frontWriter) flush() { w.note(w.f.writer().Flush()) }
 
 func (w *frontWriter) note(err error) {
 	if w.err == nil {

@@ -83,5 +83,8 @@ func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 		p.handoff.give(conn)
 		return
 	}
-	p.serveFront(conn, c)
+	// On a stack of its own: that of a handshake is deep, and would be held for as
+	// long as the connection lasts.
+	p.fronts.Add(1)
+	go p.serveFront(conn, c)
 }

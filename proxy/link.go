@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -38,9 +39,10 @@ type links struct {
 type link struct {
 	addr  string
 	conn  net.Conn
+	raw   syscall.RawConn // nil when it cannot be waited for
 	br    *bufio.Reader
-	bw    *bufio.Writer
-	left  int64 // bytes that may be read, of a header
+	bw    *bufio.Writer // nil but while a request is sent
+	left  int64         // bytes that may be read, of a header
 	byte  [1]byte
 	since time.Time
 	// quiet reports whether the connection is open and nothing has come on it; nil
@@ -116,9 +118,14 @@ func (s *links) exchange(ctx context.Context, l *link, r *http.Request, pass fun
 		}
 	}()
 	l.left = maxHeader
+	l.bw = writers.Get().(*bufio.Writer)
+	l.bw.Reset(l.conn)
 	if err = l.write(r); err == nil {
 		err = l.bw.Flush()
 	}
+	l.bw.Reset(nil)
+	writers.Put(l.bw)
+	l.bw = nil
 	// A service that refuses may answer and hang up before it has read everything.
 	if _, peekErr := l.br.Peek(1); peekErr != nil {
 		if err == nil {
@@ -193,8 +200,9 @@ func (s *links) get(ctx context.Context, addr string) (*link, error) {
 	l := &link{addr: addr, conn: conn}
 	if t, ok := conn.(*tls.Conn); ok {
 		l.quiet = newProbe(t.NetConn())
+		l.raw = rawConn(t.NetConn())
 	}
-	l.br, l.bw = bufio.NewReaderSize(l, 4<<10), bufio.NewWriterSize(conn, 4<<10)
+	l.br = getReader(l)
 	return l, nil
 }
 
@@ -291,11 +299,22 @@ type linkBody struct {
 	body  io.ReadCloser
 	reuse bool
 	once  sync.Once
+	over  bool // the link may be somebody else's
+	// others rest when the service is quiet; nil for nobody.
+	others rester
 }
 
 func (b *linkBody) Read(p []byte) (int, error) {
+	if len(p) <= smallBuffer && !b.over {
+		if err := b.link.rest(b.others); err != nil {
+			b.over = true
+			b.end(false)
+			return 0, err
+		}
+	}
 	n, err := b.body.Read(p)
 	if err != nil {
+		b.over = true
 		b.end(err == io.EOF)
 	}
 	return n, err

@@ -19,15 +19,29 @@ func newProbe(c net.Conn) func() bool {
 		return nil
 	}
 	silent := false
-	var b [1]byte
 	look := func(fd uintptr) bool {
-		// The descriptor does not block: Go has set it so.
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
-		silent = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+		ready, _ := peek(fd)
+		silent = !ready
 		return true
 	}
 	return func() bool {
 		silent = false
 		return raw.Read(look) == nil && silent
+	}
+}
+
+// peek reports whether a read of a descriptor would return at once, and with what
+// error. The descriptor does not block: Go has set it so.
+func peek(fd uintptr) (ready bool, err error) {
+	var b [1]byte
+	for {
+		_, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return false, nil
+		}
+		return true, err
 	}
 }

@@ -288,7 +288,7 @@ func BenchmarkIdle(b *testing.B) {
 // connections, and little else.
 func TestIdleStreamsAreSmall(t *testing.T) {
 	const streams = 200
-	for kind, most := range map[string]float64{"blind": 30 << 10, "events": 60 << 10, "websocket": 60 << 10} {
+	for kind, most := range map[string]float64{"blind": 30 << 10, "events": 60 << 10, "websocket": 80 << 10} {
 		w := idleWorld(t)
 		p := newMate(t, w, kind)
 		p.open(t, 1)

@@ -10,11 +10,12 @@ import (
 // Encode is the form of an event that is stored and hashed. What was stored is
 // hashed as it is when the chain is checked, and not encoded again: a later
 // version may know other fields.
-func Encode(ev authsome.Event) ([]byte, error) { return appendEvent(make([]byte, 0, 512), &ev) }
+func Encode(ev authsome.Event) ([]byte, error) { return AppendEvent(make([]byte, 0, 512), &ev) }
 
-// appendEvent writes what encoding/json would, byte for byte, at a fifth of the
-// cost: every request is encoded three times on its way into the log.
-func appendEvent(b []byte, ev *authsome.Event) ([]byte, error) {
+// AppendEvent appends what Encode gives, which is what encoding/json would give, at
+// a fifth of the cost: every request is encoded three times on its way into the
+// log. There is no line break in it.
+func AppendEvent(b []byte, ev *authsome.Event) ([]byte, error) {
 	b = strconv.AppendInt(append(b, `{"seq":`...), ev.Seq, 10)
 	b = appendString(append(b, `,"event_id":`...), ev.ID)
 	b = append(b, `,"timestamp":"`...)

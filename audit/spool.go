@@ -3,6 +3,8 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,17 +25,17 @@ import (
 // process is killed; a power cut may lose what the kernel had not written yet.
 // Drain moves what has gathered into the database, in batches.
 //
-// The file has one JSON event a line. Drain first gives it a number, so that new
-// events go to a new file, and removes it when all of it is committed. Numbered
-// files are drained oldest first.
+// The file has one JSON event a line. Drain first gives it a number and a name
+// that no other file ever had, so that new events go to a new file, and removes it
+// when all of it is committed. Numbered files are drained oldest first.
 //
-//	audit.spool               being appended to
-//	audit.spool.000000000007  being drained
-//	audit.spool.damaged       lines that are no events
+//	audit.spool                                being appended to
+//	audit.spool.000000000007-9f86d081884c7d65  being drained
+//	audit.spool.damaged                        lines that are no events
 //
 // A process that dies leaves its files to the next one. What was committed and
-// not removed comes again, and the database leaves out events that it has. A
-// line that a crash cut short stays a line of its own.
+// not removed comes again, in the same batches from the same source, by which the
+// database knows them. A line that a crash cut short stays a line of its own.
 //
 // One process has a spool open: the one that has the database open.
 type Spool struct {
@@ -63,14 +65,19 @@ type Spool struct {
 const maxLine = 256 << 10
 
 // digits are those of a file's number: at twenty files a second they last for
-// more than a thousand years.
-const digits = 12
-
-// maxBatch bounds one transaction, and maxRecent what is held in memory when no
-// transaction succeeds for a while.
+// more than a thousand years. As many hexadecimal ones follow it as nameDigits says.
 const (
-	maxBatch  = 2000
-	maxRecent = 4 * maxBatch
+	digits     = 12
+	nameDigits = 16
+)
+
+// maxBatch and maxBatchSize bound one transaction, in events and, roughly, in
+// bytes, and maxRecent what is held in memory when no transaction succeeds for a
+// while. A file has to be divided in the same way each time.
+const (
+	maxBatch     = 2000
+	maxBatchSize = 4 << 20
+	maxRecent    = 4 * maxBatch
 )
 
 // ErrClosed is the cause of Append's error after Close.
@@ -80,12 +87,13 @@ var ErrClosed = errors.New("the audit spool is closed")
 // with path.
 func OpenSpool(path string) (*Spool, error) {
 	s := &Spool{path: path, reader: bufio.NewReaderSize(nil, maxLine+1)}
-	old, err := s.numbers()
+	old, err := s.files()
 	if err != nil {
 		return nil, s.fail("open", err)
 	}
 	if len(old) > 0 {
-		s.next = old[len(old)-1] + 1
+		s.next, _ = numberOf(old[len(old)-1])
+		s.next++
 	}
 	if err := s.attach(); err != nil {
 		return nil, s.fail("open", err)
@@ -93,25 +101,37 @@ func OpenSpool(path string) (*Spool, error) {
 	return s, nil
 }
 
-func (s *Spool) name(number int64) string { return fmt.Sprintf("%s.%0*d", s.path, digits, number) }
+// source is a name for a numbered file.
+func source(number int64) string {
+	var b [nameDigits / 2]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	return fmt.Sprintf("%0*d-%x", digits, number, b)
+}
 
-// numbers lists the files that are to be drained, oldest first.
-func (s *Spool) numbers() ([]int64, error) {
-	entries, err := os.ReadDir(filepath.Dir(s.path))
+// numberOf is the number in a source; false when it is none.
+func numberOf(source string) (int64, bool) {
+	number, name, _ := strings.Cut(source, "-")
+	n, err := strconv.ParseUint(number, 10, 63)
+	_, nameErr := hex.DecodeString(name)
+	return int64(n), len(number) == digits && len(name) == nameDigits && err == nil && nameErr == nil
+}
+
+// files lists the sources that are to be drained, oldest first.
+func (s *Spool) files() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Dir(s.path)) // sorted by name
 	if err != nil {
 		return nil, err
 	}
-	var out []int64
+	var out []string
 	for _, e := range entries {
 		rest, ok := strings.CutPrefix(e.Name(), filepath.Base(s.path)+".")
-		if !ok || len(rest) != digits || !e.Type().IsRegular() {
+		if !ok || !e.Type().IsRegular() {
 			continue
 		}
-		if n, err := strconv.ParseUint(rest, 10, 63); err == nil {
-			out = append(out, int64(n))
+		if _, ok := numberOf(rest); ok {
+			out = append(out, rest)
 		}
 	}
-	slices.Sort(out)
 	return out, nil
 }
 
@@ -157,20 +177,22 @@ func (s *Spool) add(ev authsome.Event, now bool) error {
 		return s.fail("record an event in", ErrClosed)
 	}
 	before := len(s.lines)
-	lines, err := appendEvent(s.lines, &ev)
+	lines, err := AppendEvent(s.lines, &ev)
 	if err != nil {
 		return authsome.E(authsome.Internal, "record an event: %w", err)
 	}
-	if n := len(lines) - before; n >= maxLine {
+	n := len(lines) - before
+	if n >= maxLine {
 		return authsome.E(authsome.Internal, "record an event: it is %d bytes long, at most %d are kept", n, maxLine)
 	}
 	s.lines, s.events = append(lines, '\n'), append(s.events, ev)
+	n++
 	if !now && len(s.lines) < maxLater {
 		return nil
 	}
 	if err := s.write(); err != nil {
 		// The others are tried again with the next one.
-		s.lines, s.events = s.lines[:before], s.events[:len(s.events)-1]
+		s.lines, s.events = s.lines[:len(s.lines)-n], s.events[:len(s.events)-1]
 		return s.fail("record an event in", err)
 	}
 	return nil
@@ -202,7 +224,11 @@ func (s *Spool) write() error {
 			if terr := s.file.Truncate(s.size - int64(n)); terr == nil {
 				s.size -= int64(n)
 			} else {
+				// But for whole lines.
 				s.torn, s.recent = true, nil
+				end := bytes.LastIndexByte(s.lines[:n], '\n') + 1
+				s.events = slices.Delete(s.events, 0, bytes.Count(s.lines[:end], []byte{'\n'}))
+				s.lines = slices.Delete(s.lines, 0, end)
 			}
 		}
 		return err
@@ -220,24 +246,35 @@ func (s *Spool) write() error {
 
 // Drain hands everything that has gathered to commit, oldest first, in batches,
 // and forgets it when commit returns nil. On an error it is kept for the next
-// time. A batch is never empty, and the same events may come again after a
-// crash.
-func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
+// time. A batch is never empty. After a crash the same batches may come again,
+// with the same source, which no other batch ever has.
+func (s *Spool) Drain(commit func(source string, batch []authsome.Event) error) error {
 	s.drain.Lock()
 	defer s.drain.Unlock()
-	number, recent, stuck := s.rotate() // older files are drained all the same
-	files, err := s.numbers()
+	rotated, recent, stuck := s.rotate() // older files are drained all the same
+	files, err := s.files()
 	if err != nil {
 		return s.fail("drain", err)
 	}
-	for _, n := range files {
-		if n == number && recent != nil {
-			err = s.drainMemory(s.name(n), recent, commit)
+	for _, name := range files {
+		to := batches{source: name, commit: commit}
+		if name == rotated && recent != nil {
+			for i := range recent {
+				if err = to.add(recent[i]); err != nil {
+					break
+				}
+			}
 		} else {
-			err = s.drainFile(s.name(n), commit)
+			err = s.read(name, &to)
+		}
+		if err == nil {
+			err = to.end()
 		}
 		if err != nil {
 			return err
+		}
+		if err := os.Remove(s.path + "." + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.fail("drain", err)
 		}
 	}
 	if stuck != nil {
@@ -246,10 +283,40 @@ func (s *Spool) Drain(commit func(batch []authsome.Event) error) error {
 	return nil
 }
 
+// batches divides the events of a file.
+type batches struct {
+	source string
+	commit func(source string, batch []authsome.Event) error
+
+	events []authsome.Event
+	size   int
+	count  int
+}
+
+func (b *batches) add(ev authsome.Event) error {
+	b.events = append(b.events, ev)
+	b.size += 512 + len(ev.Path) + len(ev.Host) + len(ev.Detail)
+	if len(b.events) < maxBatch && b.size < maxBatchSize {
+		return nil
+	}
+	return b.end()
+}
+
+func (b *batches) end() error {
+	if len(b.events) == 0 {
+		return nil
+	}
+	if err := b.commit(fmt.Sprintf("%s/%d", b.source, b.count), Merge(b.events)); err != nil {
+		return err
+	}
+	b.events, b.size, b.count = b.events[:0], 0, b.count+1
+	return nil
+}
+
 // rotate gives the file that is appended to a number, if there is anything in
-// it, and begins another. It returns the number, -1 if there is none, and the
+// it, and begins another. It returns its source, "" if there is none, and the
 // events of that file when memory has all of them.
-func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
+func (s *Spool) rotate() (rotated string, recent []authsome.Event, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -257,18 +324,18 @@ func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
 		err = s.write()
 	}
 	if s.size == 0 {
-		return -1, nil, err
+		return "", nil, err
 	}
 	if len(strconv.FormatInt(s.next, 10)) > digits {
-		return -1, nil, errors.New("the numbers of its files have come to their end; move the highest aside")
+		return "", nil, errors.New("the numbers of its files have come to their end; move the highest aside")
 	}
 	if s.file != nil {
 		_ = s.file.Close() // nothing is buffered that this could lose; Windows renames no open file
 		s.file = nil
 	}
-	number = -1
-	if rerr := os.Rename(s.path, s.name(s.next)); rerr == nil {
-		number, recent = s.next, s.recent
+	name := source(s.next)
+	if rerr := os.Rename(s.path, s.path+"."+name); rerr == nil {
+		rotated, recent = name, s.recent
 		s.next++
 		s.size = 0
 	} else if err == nil {
@@ -279,33 +346,20 @@ func (s *Spool) rotate() (number int64, recent []authsome.Event, err error) {
 			err = aerr
 		}
 	}
-	return number, recent, err
+	return rotated, recent, err
 }
 
-// drainMemory is drainFile for a file whose events are at hand.
-func (s *Spool) drainMemory(name string, events []authsome.Event, commit func(batch []authsome.Event) error) error {
-	for batch := range slices.Chunk(events, maxBatch) {
-		if err := commit(Merge(batch)); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(name); err != nil {
-		return s.fail("drain", err)
-	}
-	return nil
-}
-
-func (s *Spool) drainFile(name string, commit func(batch []authsome.Event) error) error {
-	f, err := os.Open(name)
+// read takes the events out of a file.
+func (s *Spool) read(name string, to *batches) error {
+	f, err := os.Open(s.path + "." + name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return s.fail("drain", err)
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = f.Close() }() // before it is removed: Windows removes no open file
 	s.reader.Reset(f)
-	var batch []authsome.Event
 	for end := false; !end; {
 		line, err := s.reader.ReadSlice('\n')
 		switch {
@@ -315,20 +369,12 @@ func (s *Spool) drainFile(name string, commit func(batch []authsome.Event) error
 			return s.fail("drain", err)
 		}
 		if ev, ok := decode(line); ok {
-			batch = append(batch, ev)
+			if err := to.add(ev); err != nil {
+				return err
+			}
 		} else if err := s.keep(line); err != nil {
 			return s.fail("drain", err)
 		}
-		if len(batch) == maxBatch || end && len(batch) > 0 {
-			if err := commit(Merge(batch)); err != nil {
-				return err
-			}
-			batch = batch[:0]
-		}
-	}
-	_ = f.Close() // Windows removes no open file
-	if err := os.Remove(name); err != nil {
-		return s.fail("drain", err)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func add(t *testing.T, s *audit.Spool, details ...string) {
 func drain(t *testing.T, s *audit.Spool) []string {
 	t.Helper()
 	var out []string
-	err := s.Drain(func(batch []authsome.Event) error {
+	err := s.Drain(func(_ string, batch []authsome.Event) error {
 		if len(batch) == 0 {
 			t.Error("an empty batch")
 		}
@@ -135,7 +135,7 @@ func TestSpoolKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []authsome.Event
-	if err := s.Drain(func(batch []authsome.Event) error { got = append(got, batch...); return nil }); err != nil {
+	if err := s.Drain(func(_ string, batch []authsome.Event) error { got = append(got, batch...); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if len(got) != 1 || got[0] != want {
@@ -195,7 +195,7 @@ func TestSpoolWithoutItsDirectory(t *testing.T) {
 	if err := os.Rename(filepath.Dir(path), away); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Drain(func([]authsome.Event) error { return errors.New("nothing can be drained") }); authsome.CodeOf(err) != authsome.StoreFailed {
+	if err := s.Drain(func(string, []authsome.Event) error { return errors.New("nothing can be drained") }); authsome.CodeOf(err) != authsome.StoreFailed {
 		t.Fatalf("the error is %v", err)
 	}
 	if err := s.Append(event("refused")); authsome.CodeOf(err) != authsome.StoreFailed {
@@ -214,7 +214,7 @@ func TestSpoolKeepsWhatWasNotCommitted(t *testing.T) {
 	add(t, s, "a", "b")
 	boom := errors.New("the database is away")
 	for range 3 {
-		if err := s.Drain(func([]authsome.Event) error { return boom }); !errors.Is(err, boom) {
+		if err := s.Drain(func(string, []authsome.Event) error { return boom }); !errors.Is(err, boom) {
 			t.Fatalf("the error is %v", err)
 		}
 		add(t, s, "more")
@@ -232,7 +232,7 @@ func TestSpoolBatches(t *testing.T) {
 		add(t, s, fmt.Sprint(i))
 	}
 	var sizes []int
-	err := s.Drain(func(batch []authsome.Event) error {
+	err := s.Drain(func(_ string, batch []authsome.Event) error {
 		if sizes = append(sizes, len(batch)); len(sizes) == 2 {
 			return errors.New("the database is away")
 		}
@@ -242,7 +242,7 @@ func TestSpoolBatches(t *testing.T) {
 		t.Fatal("the error of the second batch is lost")
 	}
 	next := 0
-	if err := s.Drain(func(batch []authsome.Event) error {
+	if err := s.Drain(func(_ string, batch []authsome.Event) error {
 		sizes = append(sizes, len(batch))
 		for _, ev := range batch {
 			if ev.Detail != fmt.Sprint(next) {
@@ -290,7 +290,7 @@ func TestSpoolDamage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := spoolPath(t)
-			if err := os.WriteFile(path+".000000000007", []byte(test.content), 0o600); err != nil {
+			if err := os.WriteFile(path+".000000000007-0123456789abcdef", []byte(test.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			s := open(t, path)
@@ -320,7 +320,7 @@ func TestSpoolDamage(t *testing.T) {
 // TestSpoolNeighbours leaves files alone that only look like a spool's.
 func TestSpoolNeighbours(t *testing.T) {
 	path := spoolPath(t)
-	neighbours := []string{".7", ".00000000000x", ".0000000000001", ".-00000000001", ".+00000000001", ".000000000001.bak", "x.000000000001"}
+	neighbours := []string{".7", ".00000000000x", ".0000000000001", ".-00000000001", ".+00000000001", ".000000000001.bak", "x.000000000001-0123456789abcdef", ".000000000001", ".000000000001-0123456789abcdeg", ".000000000001-0123456789abcde"}
 	for _, n := range neighbours {
 		if err := os.WriteFile(path+n, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
@@ -338,12 +338,12 @@ func TestSpoolNeighbours(t *testing.T) {
 
 func TestSpoolWithoutNumbers(t *testing.T) {
 	path := spoolPath(t)
-	if err := os.WriteFile(path+".999999999999", nil, 0o600); err != nil {
+	if err := os.WriteFile(path+".999999999999-0123456789abcdef", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := open(t, path)
 	add(t, s, "a")
-	err := s.Drain(func([]authsome.Event) error { return nil })
+	err := s.Drain(func(string, []authsome.Event) error { return nil })
 	if authsome.CodeOf(err) != authsome.StoreFailed || !strings.Contains(err.Error(), "come to their end") {
 		t.Errorf("the error is %v", err)
 	}
@@ -410,7 +410,7 @@ func TestSpoolAtOnce(t *testing.T) {
 	}
 	next := map[string]int{}
 	take := func() {
-		if err := s.Drain(func(batch []authsome.Event) error {
+		if err := s.Drain(func(_ string, batch []authsome.Event) error {
 			for _, ev := range batch {
 				if ev.Detail != fmt.Sprint(next[ev.Run]) {
 					return fmt.Errorf("%s of %s comes at %d", ev.Detail, ev.Run, next[ev.Run])
@@ -483,7 +483,9 @@ func recordForever(home string) error {
 	}
 	go func() {
 		for {
-			if err := s.Drain(func(batch []authsome.Event) error { return st.Append(context.Background(), batch...) }); err != nil {
+			if err := s.Drain(func(source string, batch []authsome.Event) error {
+				return st.AppendFrom(context.Background(), source, batch...)
+			}); err != nil {
 				failed <- err
 				return
 			}
@@ -524,7 +526,7 @@ func TestSpoolOfKilledProcess(t *testing.T) {
 	}
 	defer func() { _ = st.Close() }()
 	s := open(t, filepath.Join(home, "audit.spool"))
-	if err := s.Drain(func(batch []authsome.Event) error { return st.Append(t.Context(), batch...) }); err != nil {
+	if err := s.Drain(func(source string, batch []authsome.Event) error { return st.AppendFrom(t.Context(), source, batch...) }); err != nil {
 		t.Fatal(err)
 	}
 	stored := map[string]bool{}
@@ -566,11 +568,11 @@ func FuzzDrain(f *testing.F) {
 	f.Add([]byte("\x00\n{}\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		path := spoolPath(t)
-		if err := os.WriteFile(path+".000000000000", content, 0o600); err != nil {
+		if err := os.WriteFile(path+".000000000000-0123456789abcdef", content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s := open(t, path)
-		if err := s.Drain(func(batch []authsome.Event) error {
+		if err := s.Drain(func(_ string, batch []authsome.Event) error {
 			for _, ev := range batch {
 				if ev.ID == "" || ev.Vault == "" {
 					t.Errorf("an event without an id or a vault: %+v", ev)

@@ -164,7 +164,9 @@ func fields(kv ...string) map[string]authsome.Secret {
 // events drains the spool and returns all of the audit.
 func (w *world) events() []authsome.Event {
 	w.t.Helper()
-	err := w.spool.Drain(func(batch []authsome.Event) error { return w.store.Append(context.Background(), batch...) })
+	err := w.spool.Drain(func(source string, batch []authsome.Event) error {
+		return w.store.AppendFrom(context.Background(), source, batch...)
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -249,7 +249,9 @@ func (r *recorder) add(err error) error {
 }
 
 func (r *recorder) drain(ctx context.Context) error {
-	return r.spool.Drain(func(batch []authsome.Event) error { return r.store.Append(ctx, batch...) })
+	return r.spool.Drain(func(source string, batch []authsome.Event) error {
+		return r.store.AppendFrom(ctx, source, batch...)
+	})
 }
 
 // run stores what comes until stopping ends; ctx is for the storing.

@@ -163,7 +163,7 @@ func holdTransaction(path string) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM connections WHERE provider = 'github'`); err != nil {
 			return err
 		}
-		if _, err := appendEvents(ctx, tx, []authsome.Event{storetest.NewEvent(authsome.LocalVault)}); err != nil {
+		if _, err := appendEvents(ctx, tx, "", []authsome.Event{storetest.NewEvent(authsome.LocalVault)}); err != nil {
 			return err
 		}
 		fmt.Println("holding")

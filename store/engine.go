@@ -10,7 +10,7 @@ import (
 )
 
 // schemaVersion is the number of the newest migration.
-const schemaVersion = 1
+const schemaVersion = 2
 
 //go:embed migrations
 var migrations embed.FS

@@ -277,7 +277,9 @@ func TestHostileRows(t *testing.T) {
 		{`UPDATE connections SET info = CAST('{"v":2}' AS BLOB)`, "the connection github (n0)"},
 		{`UPDATE connections SET info = CAST('{"v":1,"created_at":"yesterday"}' AS BLOB)`, "the connection github (n0)"},
 		{`UPDATE connections SET info = CAST('[]' AS BLOB)`, "the connection github (n0)"},
-		{`UPDATE events SET body = CAST('{"seq":' AS BLOB)`, "event 1 of the audit"},
+		{`UPDATE pages SET body = CAST('{"seq":' AS BLOB)`, "event 1 of the audit"},
+		{`UPDATE pages SET body = CAST(CAST(body AS TEXT) || CHAR(10) || CAST(body AS TEXT) AS BLOB)`, "event 1 of the audit"},
+		{`UPDATE pages SET first = -9223372036854775807`, "of the audit"},
 		{`DROP TABLE defaults; CREATE TABLE defaults (x)`, "read the connections"},
 		{`ALTER TABLE connections RENAME COLUMN version TO v2; ALTER TABLE connections ADD COLUMN version TEXT DEFAULT 'x'`, "read the connections"},
 	} {

@@ -75,14 +75,14 @@ func checkChains(t testing.TB, s *Store) {
 		t.Error(err)
 	}
 	var count, checked int
-	if err := s.reader.QueryRowContext(ctx, `SELECT COUNT(*) FROM events`).Scan(&count); err != nil {
+	if err := s.reader.QueryRowContext(ctx, `SELECT COUNT(*) FROM pages`).Scan(&count); err != nil {
 		t.Error(err)
 	}
 	for vault, end := range ends {
 		var links []storetest.Link
-		err := s.each(ctx, "read the events", `SELECT seq, body, prev, hash FROM events WHERE vault = $1 ORDER BY seq`, []any{vault}, func(rows *sql.Rows) error {
+		err := s.each(ctx, "read the events", `SELECT first, last, body, prev, hash FROM pages WHERE vault = $1 ORDER BY last`, []any{vault}, func(rows *sql.Rows) error {
 			var l storetest.Link
-			err := rows.Scan(&l.Seq, &l.Body, &l.Prev, &l.Hash)
+			err := rows.Scan(&l.First, &l.Last, &l.Body, &l.Prev, &l.Hash)
 			links = append(links, l)
 			return err
 		})
@@ -95,7 +95,7 @@ func checkChains(t testing.TB, s *Store) {
 		checked += len(links)
 	}
 	if checked != count {
-		t.Errorf("%d of %d events are in a chain", checked, count)
+		t.Errorf("%d of %d pages are in a chain", checked, count)
 	}
 }
 
@@ -108,12 +108,15 @@ func TestSQLite(t *testing.T) {
 func TestChainShowsTampering(t *testing.T) {
 	ctx := context.Background()
 	for _, how := range []string{
-		`UPDATE events SET body = CAST(REPLACE(CAST(body AS TEXT), 'provider.login', 'provider.logout') AS BLOB) WHERE seq = 2`,
-		`DELETE FROM events WHERE seq = 3`,
-		`DELETE FROM events WHERE seq = 5`,
-		`DELETE FROM events WHERE seq = 1`,
-		`UPDATE events SET seq = CASE seq WHEN 2 THEN 30 ELSE 20 END WHERE seq IN (2, 3); UPDATE events SET seq = seq / 10 WHERE seq > 5`,
-		`UPDATE events SET vault = 'other' WHERE seq = 5; INSERT INTO chains SELECT 'other', 1, hash FROM chains`,
+		`UPDATE pages SET body = CAST(REPLACE(CAST(body AS TEXT), 'provider.login', 'provider.logout') AS BLOB) WHERE first = 2`,
+		`UPDATE pages SET body = CAST(REPLACE(CAST(body AS TEXT), '"seq":7', '"seq":8') AS BLOB) WHERE first = 6`,
+		`UPDATE pages SET body = CAST(SUBSTR(CAST(body AS TEXT), 1, INSTR(CAST(body AS TEXT), CHAR(10)) - 1) AS BLOB) WHERE first = 6`,
+		`UPDATE pages SET last = 9 WHERE first = 6`,
+		`DELETE FROM pages WHERE first = 3`,
+		`DELETE FROM pages WHERE first = 6`,
+		`DELETE FROM pages WHERE first = 1`,
+		`UPDATE pages SET first = 50 - first, last = 50 - last WHERE first IN (2, 3); UPDATE pages SET first = first - 45, last = last - 45 WHERE first > 40`,
+		`UPDATE pages SET vault = 'other', first = 1, last = 3 WHERE first = 6; INSERT INTO chains SELECT 'other', 3, hash FROM chains`,
 	} {
 		s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "authsome.db")})
 		if err != nil {
@@ -123,6 +126,9 @@ func TestChainShowsTampering(t *testing.T) {
 			if err := s.Append(ctx, storetest.NewEvent(authsome.LocalVault)); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := s.AppendFrom(ctx, "7-x/0", storetest.NewEvent(authsome.LocalVault), storetest.NewEvent(authsome.LocalVault), storetest.NewEvent(authsome.LocalVault)); err != nil {
+			t.Fatal(err)
 		}
 		var seen recorder
 		if checkChains(&seen, s); seen.failed {

@@ -119,6 +119,11 @@ func (s *Store) Close() error {
 // refused, but not abandoned: a caller that went away must not cost a rotated
 // refresh token, which exists nowhere else.
 func (s *Store) write(ctx context.Context, what string, events []authsome.Event, f func(ctx context.Context, tx *sql.Tx) error) error {
+	return s.writeFrom(ctx, what, "", events, f)
+}
+
+// writeFrom is write for events that come from a source; see AppendFrom.
+func (s *Store) writeFrom(ctx context.Context, what, source string, events []authsome.Event, f func(ctx context.Context, tx *sql.Tx) error) error {
 	conn, err := s.writer.Conn(ctx)
 	if err != nil {
 		return s.fail(what, err)
@@ -135,7 +140,7 @@ func (s *Store) write(ctx context.Context, what string, events []authsome.Event,
 			return s.fail(what, err)
 		}
 	}
-	added, err := appendEvents(ctx, tx, events)
+	added, err := appendEvents(ctx, tx, source, events)
 	if err != nil {
 		return s.fail(what, err)
 	}
@@ -159,7 +164,7 @@ func (s *Store) Appended() <-chan struct{} {
 	return s.appended
 }
 
-// each runs a query and calls scan for every row.
+// each runs a query and calls scan for every row, until it returns errEnough.
 func (s *Store) each(ctx context.Context, what, query string, args []any, scan func(*sql.Rows) error) error {
 	rows, err := s.reader.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -167,7 +172,10 @@ func (s *Store) each(ctx context.Context, what, query string, args []any, scan f
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		if err := scan(rows); err != nil {
+		switch err := scan(rows); {
+		case err == errEnough:
+			return nil
+		case err != nil:
 			return s.fail(what, err)
 		}
 	}

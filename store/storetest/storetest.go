@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,6 +44,7 @@ type Store interface {
 	VaultHeader(ctx context.Context, id string) ([]byte, error)
 	CreateVaultHeader(ctx context.Context, id string, header []byte) error
 	Append(ctx context.Context, ev ...authsome.Event) error
+	AppendFrom(ctx context.Context, source string, ev ...authsome.Event) error
 	Events(ctx context.Context, vault string, after int64, limit int) ([]authsome.Event, error)
 	LastEvents(ctx context.Context, vault string, limit int) ([]authsome.Event, error)
 	Appended() <-chan struct{}
@@ -484,15 +486,29 @@ func events(t *testing.T, s Store) {
 		must(t, err)
 		return evs
 	}
+	for i := range 3 {
+		batch := make([]authsome.Event, 4)
+		for j := range batch {
+			batch[j] = want[4*i%10]
+			batch[j].ID, batch[j].Seq = audit.NewID(), 0
+		}
+		must(t, s.AppendFrom(ctx, fmt.Sprint("batch ", i), batch...))
+		for _, ev := range batch {
+			ev.Seq = int64(len(want)) + 1
+			want = append(want, ev)
+		}
+	}
 	equal(t, read(0, 100), want)
+	for after := range want {
+		equal(t, read(int64(after), 3), want[after:min(after+3, len(want))])
+	}
 	equal(t, read(3, 4), want[3:7])
-	equal(t, len(read(10, 5)), 0)
-	last, err := s.LastEvents(ctx, vault, 3)
-	must(t, err)
-	equal(t, last, want[7:])
-	last, err = s.LastEvents(ctx, vault, 1000)
-	must(t, err)
-	equal(t, last, want)
+	equal(t, len(read(int64(len(want)), 5)), 0)
+	for n := 1; n < 2*len(want); n++ {
+		last, err := s.LastEvents(ctx, vault, n)
+		must(t, err)
+		equal(t, last, want[max(len(want)-n, 0):])
+	}
 }
 
 // eventsWithChanges checks that each change commits its events, all of them.
@@ -535,14 +551,13 @@ func eventsWithChanges(t *testing.T, s Store) {
 func eventsTwice(t *testing.T, s Store) {
 	ctx := t.Context()
 	a, b, c := NewEvent(vault), NewEvent(vault), NewEvent(vault)
-	must(t, s.Append(ctx, a, b))
-	must(t, s.Append(ctx, a, b))
-	must(t, s.Append(ctx, b, c, a, c))
+	theirs := NewEvent("team")
+	must(t, s.AppendFrom(ctx, "7-x/0", a, theirs, b))
+	must(t, s.AppendFrom(ctx, "7-x/0", a, theirs, b))
+	must(t, s.AppendFrom(ctx, "7-x/1", c))
+	must(t, s.AppendFrom(ctx, "7-x/0", a, theirs, b))
 	equal(t, eventIDs(t, s, vault), []string{a.ID, b.ID, c.ID})
-	// The same id in another vault is another event.
-	a.Vault = "team"
-	must(t, s.Append(ctx, a))
-	equal(t, eventIDs(t, s, "team"), []string{a.ID})
+	equal(t, eventIDs(t, s, "team"), []string{theirs.ID})
 }
 
 // eventsAtOnce appends from many sides to several vaults: no event is lost, no
@@ -633,8 +648,9 @@ func appended(t *testing.T, s Store) {
 	if !closed(ch) {
 		t.Error("an event was committed unsaid")
 	}
+	must(t, s.AppendFrom(ctx, "7-x/0", ev))
 	ch = s.Appended()
-	must(t, s.Append(ctx, ev))
+	must(t, s.AppendFrom(ctx, "7-x/0", ev))
 	if closed(ch) {
 		t.Error("an event that was there already is called new")
 	}
@@ -667,9 +683,9 @@ func goneCaller(t *testing.T, s Store) {
 	equal(t, names(t, s), "github/work*")
 }
 
-// Link is one event as a database holds it.
+// Link is a page of events as a database holds it.
 type Link struct {
-	Seq              int64
+	First, Last      int64
 	Body, Prev, Hash []byte
 }
 
@@ -677,23 +693,31 @@ type Link struct {
 // end where the database says that they do.
 func CheckChain(vault string, links []Link, end []byte) error {
 	prev := audit.Start(vault)
-	for i, l := range links {
-		var ev authsome.Event
-		if err := json.Unmarshal(l.Body, &ev); err != nil {
-			return fmt.Errorf("event %d: %w", i+1, err)
+	seq := int64(0)
+	for _, l := range links {
+		if l.First != seq+1 {
+			return fmt.Errorf("event %d is followed by event %d", seq, l.First)
 		}
-		switch {
-		case l.Seq != int64(i)+1 || ev.Seq != l.Seq || ev.Vault != vault:
-			return fmt.Errorf("event %d has the numbers %d and %d and the vault %q", i+1, l.Seq, ev.Seq, ev.Vault)
-		case !slices.Equal(l.Prev, prev):
-			return fmt.Errorf("event %d does not follow the one before it", i+1)
-		case !slices.Equal(l.Hash, audit.Hash(prev, l.Body)):
-			return fmt.Errorf("event %d was changed", i+1)
+		if !slices.Equal(l.Prev, prev) {
+			return fmt.Errorf("event %d does not follow the one before it", l.First)
 		}
-		prev = l.Hash
+		for line := range bytes.SplitSeq(l.Body, []byte{'\n'}) {
+			seq++
+			var ev authsome.Event
+			if err := json.Unmarshal(line, &ev); err != nil {
+				return fmt.Errorf("event %d: %w", seq, err)
+			}
+			if ev.Seq != seq || ev.Vault != vault {
+				return fmt.Errorf("event %d has the number %d and the vault %q", seq, ev.Seq, ev.Vault)
+			}
+			prev = audit.Hash(prev, line)
+		}
+		if l.Last != seq || !slices.Equal(l.Hash, prev) {
+			return fmt.Errorf("events %d to %d were changed", l.First, l.Last)
+		}
 	}
 	if !slices.Equal(prev, end) {
-		return fmt.Errorf("the chain of %d events does not end where it should", len(links))
+		return fmt.Errorf("the chain of %d events does not end where it should", seq)
 	}
 	return nil
 }

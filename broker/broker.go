@@ -294,25 +294,40 @@ func (b *Broker) publishAs(o owner, h *holdings) error {
 
 // retable makes the routing tables anew.
 func (b *Broker) retable(h *holdings) error {
-	var connected, configured []route.Entry
-	for _, p := range b.Catalog.All() {
-		every := slotsOfAll(p)
-		for _, r := range p.Routes {
-			configured = append(configured, route.Entry{Provider: p.Name, Route: r, Data: every.with(r)})
-		}
-		for _, baseURL := range h.byProvider[p.Name].addresses() {
-			for _, r := range routesOf(p, baseURL) {
-				e := route.Entry{Provider: p.Name, Route: r, Data: every.with(r)}
-				connected = append(connected, e)
-				if baseURL != "" {
-					configured = append(configured, e)
-				}
-			}
+	var connected []route.Entry
+	for _, name := range slices.Sorted(maps.Keys(h.byProvider)) {
+		if p, ok := b.Catalog.Get(name); ok {
+			connected = append(connected, connectedRoutes(p, h.byProvider[name].addresses(), nil)...)
 		}
 	}
 	var err error
-	h.routing, err = newRouting(connected, configured)
+	h.routing, err = newRouting(connected, func() []route.Entry {
+		var configured []route.Entry
+		for _, p := range b.Catalog.All() {
+			every := slotsOfAll(p)
+			for _, r := range p.Routes {
+				configured = append(configured, route.Entry{Provider: p.Name, Route: r, Data: every.with(r)})
+			}
+			others := slices.DeleteFunc(h.byProvider[p.Name].addresses(), func(baseURL string) bool { return baseURL == "" })
+			configured = append(configured, connectedRoutes(p, others, every)...)
+		}
+		return configured
+	})
 	return err
+}
+
+// connectedRoutes are a provider's routes at the addresses of its connections;
+// every is slotsOfAll, when it is at hand.
+func connectedRoutes(p *authsome.Provider, addresses []string, every *slots) (out []route.Entry) {
+	if every == nil {
+		every = slotsOfAll(p)
+	}
+	for _, baseURL := range addresses {
+		for _, r := range routesOf(p, baseURL) {
+			out = append(out, route.Entry{Provider: p.Name, Route: r, Data: every.with(r)})
+		}
+	}
+	return out
 }
 
 // addresses are the different BaseURLs of an owner's connections, "" for the

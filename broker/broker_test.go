@@ -93,10 +93,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	catalog, err := provider.NewCatalog()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	catalog := provider.NewCatalog()
 	w.store, w.spool = &faultyStore{Store: st}, spool
 	w.Broker = broker.New(broker.Config{
 		Records: w.store, Sealer: v, Recorder: spool, Catalog: catalog,

@@ -12,24 +12,29 @@ import (
 // routing is what the requests of an owner's runs are looked up in. It is not
 // changed once made.
 type routing struct {
-	connected  *route.Table // providers with a connection
-	configured *route.Table // all providers
+	connected *route.Table // providers with a connection
+	// configured has all providers. It is made when a run's mode asks for it:
+	// that takes longer than the rest of the daemon's start.
+	configured func() *route.Table
 
 	// What the tables were made of, for those of runs that are limited to some
 	// providers: *routing by their names.
-	entries, all []route.Entry
-	narrowed     sync.Map
+	entries  []route.Entry
+	all      func() []route.Entry
+	narrowed sync.Map
 }
 
-func newRouting(connected, configured []route.Entry) (*routing, error) {
-	r := &routing{entries: connected, all: configured}
+func newRouting(connected []route.Entry, all func() []route.Entry) (*routing, error) {
+	r := &routing{entries: connected, all: all}
 	var err error
 	if r.connected, err = route.NewTable(connected); err != nil {
 		return nil, authsome.E(authsome.Internal, "build the routing table: %w", err)
 	}
-	if r.configured, err = route.NewTable(configured); err != nil {
-		return nil, authsome.E(authsome.Internal, "build the routing table: %w", err)
-	}
+	r.configured = sync.OnceValue(func() *route.Table {
+		// A definition whose routes make no table is refused when it is read.
+		t, _ := route.NewTable(all())
+		return t
+	})
 	return r, nil
 }
 
@@ -45,7 +50,9 @@ func (r *routing) of(g *authsome.Grant) *routing {
 		return n.(*routing)
 	}
 	barred := func(e route.Entry) bool { return !g.Allows(e.Provider) }
-	n, err := newRouting(slices.DeleteFunc(slices.Clone(r.entries), barred), slices.DeleteFunc(slices.Clone(r.all), barred))
+	n, err := newRouting(slices.DeleteFunc(slices.Clone(r.entries), barred), func() []route.Entry {
+		return slices.DeleteFunc(slices.Clone(r.all()), barred)
+	})
 	if err != nil {
 		return &routing{} // cannot be, since all of them make a table; routes nothing
 	}
@@ -62,7 +69,7 @@ func (b *Broker) tables(g *authsome.Grant) (connected, configured *route.Table) 
 	}
 	r := h.routing.of(g)
 	if g.Mode.Configured() {
-		return r.connected, r.configured
+		return r.connected, r.configured()
 	}
 	return r.connected, nil
 }

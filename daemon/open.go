@@ -23,7 +23,6 @@ import (
 	"github.com/authsome/authsome/vault"
 	"github.com/authsome/authsome/web"
 	"github.com/gofrs/flock"
-	"golang.org/x/sync/errgroup"
 )
 
 // Files of the home that only the daemon knows.
@@ -117,20 +116,11 @@ func open(ctx context.Context, c Config) (_ *Daemon, err error) {
 
 // openRecords brings up what lasts, and what is made from it.
 func (d *Daemon) openRecords(ctx context.Context) error {
-	// The two slow ones do not need each other.
-	var g errgroup.Group
-	g.Go(func() (err error) {
-		d.store, err = store.Open(ctx, store.Config{Path: filepath.Join(d.home, databaseFile)})
-		return err
-	})
-	g.Go(func() (err error) {
-		d.catalog, err = provider.NewCatalog()
-		return err
-	})
-	if err := g.Wait(); err != nil {
+	var err error
+	if d.store, err = store.Open(ctx, store.Config{Path: filepath.Join(d.home, databaseFile)}); err != nil {
 		return err
 	}
-	var err error
+	d.catalog = provider.NewCatalog()
 	if d.vault, err = vault.Open(ctx, vault.Config{
 		Home: d.home, Getenv: d.cfg.Getenv, Keyring: d.cfg.Keyring, Headers: d.store,
 	}); err != nil {

@@ -70,6 +70,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 	g.Go(func() error { d.spool.run(d.work, d.stopping.Done(), d.log); return nil })
 	g.Go(func() error { d.sweep(); return nil })
 	g.Go(func() error { d.broker.Run(d.stopping); return nil })
+	g.Go(func() error { d.warm(); return nil })
 
 	<-d.stopping.Done()
 	if d.onStop != nil {
@@ -77,6 +78,18 @@ func (d *Daemon) serve(ctx context.Context) error {
 	}
 	d.shutdown(apiSrv, webSrv)
 	return g.Wait()
+}
+
+// warmAfter gives way to whoever has started the daemon.
+const warmAfter = time.Second
+
+// warm reads all definitions, so that the first `list` need not.
+func (d *Daemon) warm() {
+	select {
+	case <-d.stopping.Done():
+	case <-time.After(warmAfter):
+		d.catalog.All()
+	}
 }
 
 // announce lets commands find the daemon, and records its start.

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"embed"
-	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -17,55 +16,51 @@ var defs embed.FS
 // Catalog holds the bundled providers and the registered ones over them. It
 // may be used from any goroutine.
 type Catalog struct {
-	bundled map[string]*authsome.Provider
+	bundled map[string]func() *authsome.Provider
 
 	mu     sync.RWMutex
 	custom map[string]*authsome.Provider
 	sorted []*authsome.Provider // nil when it has to be made anew
 }
 
-// bundled parses the definitions once per process.
-var bundled = sync.OnceValues(func() (map[string]*authsome.Provider, error) {
-	entries, err := defs.ReadDir("defs")
-	if err != nil {
-		return nil, fmt.Errorf("read the bundled definitions: %w", err)
-	}
-	out := make(map[string]*authsome.Provider, len(entries))
+// bundled are the definitions by name, each parsed once per process, when it is
+// asked for: most people use a few, and all of them take longer to read than
+// anything else that the daemon does before it answers. That each can be read is
+// for the tests to say; one that could not would be missing.
+var bundled = sync.OnceValue(func() map[string]func() *authsome.Provider {
+	entries, _ := defs.ReadDir("defs") // in memory: cannot fail
+	out := make(map[string]func() *authsome.Provider, len(entries))
 	for _, e := range entries {
-		data, err := defs.ReadFile("defs/" + e.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read the bundled definitions: %w", err)
-		}
-		p, err := Parse(e.Name(), data)
-		if err != nil {
-			return nil, err
-		}
-		if p.Name+".jsonc" != e.Name() {
-			return nil, fmt.Errorf("the bundled definition %s calls itself %s", e.Name(), p.Name)
-		}
-		out[p.Name] = p
+		name := strings.TrimSuffix(e.Name(), ".jsonc")
+		out[name] = sync.OnceValue(func() *authsome.Provider {
+			data, _ := defs.ReadFile("defs/" + name + ".jsonc")
+			p, err := Parse(name+".jsonc", data)
+			if err != nil || p.Name != name {
+				return nil
+			}
+			return p
+		})
 	}
-	return out, nil
+	return out
 })
 
 // NewCatalog makes a catalog of the bundled providers.
-func NewCatalog() (*Catalog, error) {
-	b, err := bundled()
-	if err != nil {
-		return nil, err
-	}
-	return &Catalog{bundled: b, custom: map[string]*authsome.Provider{}}, nil
+func NewCatalog() *Catalog {
+	return &Catalog{bundled: bundled(), custom: map[string]*authsome.Provider{}}
 }
 
 // Get finds a provider; a registered one is in front of a bundled one.
 func (c *Catalog) Get(name string) (*authsome.Provider, bool) {
 	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if p, ok := c.custom[name]; ok {
+	p, ok := c.custom[name]
+	c.mu.RUnlock()
+	if ok {
 		return p, true
 	}
-	p, ok := c.bundled[name]
-	return p, ok
+	if parse := c.bundled[name]; parse != nil {
+		p = parse()
+	}
+	return p, p != nil
 }
 
 // All lists the providers by name. The list is not to be changed.
@@ -74,8 +69,11 @@ func (c *Catalog) All() []*authsome.Provider {
 	defer c.mu.Unlock()
 	if c.sorted == nil {
 		c.sorted = make([]*authsome.Provider, 0, len(c.bundled)+len(c.custom))
-		for name, p := range c.bundled {
-			if _, shadowed := c.custom[name]; !shadowed {
+		for name, parse := range c.bundled {
+			if _, shadowed := c.custom[name]; shadowed {
+				continue
+			}
+			if p := parse(); p != nil {
 				c.sorted = append(c.sorted, p)
 			}
 		}

@@ -69,10 +69,7 @@ func newReplica(ctx context.Context, source, dir string, auth *oauthtest.Server,
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := provider.NewCatalog()
-	if err != nil {
-		return nil, err
-	}
+	catalog := provider.NewCatalog()
 	r := &replica{}
 	r.now.Store(time.Now().Unix())
 	now := func() time.Time { return time.Unix(r.now.Load(), 0) }

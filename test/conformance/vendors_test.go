@@ -31,10 +31,7 @@ func vendors(t *testing.T) (*internet.Internet, *flow.Client) {
 // bundled is the server of a bundled definition.
 func bundled(t *testing.T, name, base string) (*authsome.Provider, authsome.OAuth) {
 	t.Helper()
-	catalog, err := provider.NewCatalog()
-	if err != nil {
-		t.Fatal(err)
-	}
+	catalog := provider.NewCatalog()
 	p, ok := catalog.Get(name)
 	if !ok || p.OAuth == nil {
 		t.Fatalf("there is no OAuth definition %s", name)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"net/http"
 
 	"github.com/authsome/authsome"
 )
@@ -10,6 +11,10 @@ import (
 // bytes on as they are. It returns a refusal, with br still the caller's, or
 // true when the tunnel has come and gone.
 func (p *Proxy) blind(c *childConn, br *bufio.Reader, to target, epoch int64) (*problem, bool) {
+	if !p.limits.await(p.ctx, c.account, requests, 1) {
+		return p.tell(c.account, &authsome.Request{Host: to.host, Port: to.port, Method: http.MethodConnect}, errRequests()), false
+	}
+	defer p.leave(c.account)
 	up, err := p.dial(p.ctx, to.host, to.port, anyAddress)
 	if err != nil {
 		return p.upstreamProblem(err, to.host, to.port), false

@@ -18,13 +18,16 @@ const writeTime = 10 * time.Second
 
 // serve takes a connection of a child from accept to its end, or to its
 // hand-over to the http.Server.
-func (p *Proxy) serve(raw net.Conn) {
+func (p *Proxy) serve(raw net.Conn, strangers *unknown) {
 	t := &tunnel{conn: raw}
 	if !p.registry.add(t) {
 		_ = raw.Close()
 		return
 	}
-	c := &childConn{Conn: direct(raw), tunnel: t, p: p}
+	c := &childConn{Conn: direct(raw), tunnel: t, p: p, unknown: strangers}
+	if oldest := strangers.add(t); oldest != nil {
+		oldest.close()
+	}
 	defer p.rescue(c)
 	if !p.converse(c, raw, nil) {
 		_ = c.Close()
@@ -63,7 +66,7 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 				_ = c.Conn.SetReadDeadline(time.Time{})
 				c.tunnel.become(plain, target{}, nil)
 				c.ahead = br
-				p.handoff.give(c)
+				p.handoff.give(&plainConn{c})
 				return true
 			}
 			if req, err = http.ReadRequest(br); err != nil {
@@ -82,7 +85,7 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 		if done {
 			return true
 		}
-		closing := req.Close || !req.ProtoAtLeast(1, 1) || prob.Code == badRequest
+		closing := req.Close || !req.ProtoAtLeast(1, 1) || prob.Code == badRequest || prob.Code == tooManyConnections
 		p.reply(c, prob, closing)
 		if closing {
 			return false
@@ -110,6 +113,9 @@ func (p *Proxy) connect(c *childConn, br *bufio.Reader, req *http.Request) (prob
 	if err != nil {
 		return problemf(badRequest, "the target of the CONNECT is not a host and a port"), false
 	}
+	if !c.charge(g) {
+		return p.tell(c.p.limits.of(g), &authsome.Request{Host: host, Port: port, Method: http.MethodConnect}, errConnections()), false
+	}
 	if p.closing.Load() {
 		return problemf(shuttingDown, "the authsome daemon is stopping; send the request again"), false
 	}
@@ -120,6 +126,10 @@ func (p *Proxy) connect(c *childConn, br *bufio.Reader, req *http.Request) (prob
 	}
 	switch verdict {
 	case authsome.Intercept:
+		if !c.account.visit(p.ctx, host, p.limits.RunHosts) {
+			return p.tell(c.account, &authsome.Request{Host: host, Port: port, Method: http.MethodConnect},
+				problemf(tooManyHosts, "this run asks for too many new hosts: each needs a certificate")), false
+		}
 		if !c.tunnel.become(intercepted, to, nil) || p.endedSince(epoch, g) {
 			return errToken(), false
 		}

@@ -382,7 +382,7 @@ func TestManyHosts(t *testing.T) {
 	if testing.Short() {
 		hosts = 4_000
 	}
-	w := newWorld(t)
+	w := newWorld(t, func(_ *world, c *proxyConfig) { c.Limits.RunHosts = 1 << 20 })
 	w.broker.routes(route.Entry{Provider: "openai", Route: authsome.Route{Host: "*.many.example.com", Inject: []authsome.Injection{
 		{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
 	}}})

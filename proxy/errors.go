@@ -24,6 +24,11 @@ const (
 	badRequest               code = "bad_request"
 	headerTooLarge           code = "header_too_large"
 	bodyTooLarge             code = "body_too_large"
+	urlTooLong               code = "url_too_long"
+	tooManyConnections       code = "too_many_connections"
+	tooManyRequests          code = "too_many_requests"
+	tooManyHosts             code = "too_many_hosts"
+	outOfMemory              code = "out_of_memory"
 	placeholderMisplaced     code = "placeholder_misplaced"
 	privateAddress           code = "private_address"
 	upstreamTLS              code = "upstream_tls"
@@ -47,6 +52,11 @@ const (
 //	bad_request                    400     the request is ambiguous or malformed
 //	header_too_large               431     the header is over 1 MB
 //	body_too_large                 413     the body cannot be kept for as long as its signature takes
+//	url_too_long                   414     path and query are over 256 KB
+//	too_many_connections           429     the run has as many open as it may
+//	too_many_requests              429     the run has as many under way as it may, and waited in vain
+//	too_many_hosts                 429     the run asks for too many hosts that it has not asked for before
+//	out_of_memory                  503     what is kept of bodies is as much as may be, and it waited in vain
 //	proxy_authentication_required  407     no token of a living run was sent
 //	upstream_tls                   502     the service's certificate was refused, or TLS failed
 //	upstream_unreachable           502     no connection, or it broke before an answer
@@ -62,6 +72,11 @@ var statuses = map[code]int{
 	badRequest:               http.StatusBadRequest,
 	headerTooLarge:           http.StatusRequestHeaderFieldsTooLarge,
 	bodyTooLarge:             http.StatusRequestEntityTooLarge,
+	urlTooLong:               http.StatusRequestURITooLong,
+	tooManyConnections:       http.StatusTooManyRequests,
+	tooManyRequests:          http.StatusTooManyRequests,
+	tooManyHosts:             http.StatusTooManyRequests,
+	outOfMemory:              http.StatusServiceUnavailable,
 	placeholderMisplaced:     http.StatusForbidden,
 	privateAddress:           http.StatusForbidden,
 	upstreamTLS:              http.StatusBadGateway,
@@ -77,6 +92,11 @@ var statuses = map[code]int{
 var fixes = map[code]string{
 	badRequest:               "send the request again without what the message names",
 	headerTooLarge:           "send a header below 1 MB",
+	urlTooLong:               "send what is long in a body",
+	tooManyConnections:       "close connections that are not needed, or raise run-connections: authsome doctor",
+	tooManyRequests:          "send fewer requests at once, or raise run-requests: authsome doctor",
+	tooManyHosts:             "send the request again later, or raise run-hosts: authsome doctor",
+	outOfMemory:              "send fewer large bodies at once, or raise run-memory: authsome doctor",
 	loginRequired:            "authsome list",
 	reauthenticationRequired: "authsome list",
 	denied:                   "authsome list",
@@ -178,6 +198,12 @@ func (p *problem) write(w http.ResponseWriter) {
 	if p.Code == tokenRequired {
 		h.Set("Proxy-Authenticate", challengeBasic)
 	}
+	if p.Code == tooManyConnections {
+		h.Set("Connection", "close")
+	}
+	if p.retry() {
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
 	w.WriteHeader(p.status())
 	_, _ = w.Write(b)
 }
@@ -189,6 +215,15 @@ func (p *problem) raw(close bool) []byte {
 	return append([]byte(p.header(len(b), close)), b...)
 }
 
+// retry reports whether the same request may do better in a moment.
+func (p *problem) retry() bool {
+	switch p.Code {
+	case tooManyConnections, tooManyRequests, tooManyHosts, outOfMemory, shuttingDown:
+		return true
+	}
+	return false
+}
+
 // header is the part before the body.
 func (p *problem) header(length int, close bool) string {
 	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s: %s\r\n",
@@ -197,6 +232,9 @@ func (p *problem) header(length int, close bool) string {
 		// git sends its credentials only after this challenge, and on the same
 		// connection (RFC 9110, section 11.7.1).
 		head += "Proxy-Authenticate: " + challengeBasic + "\r\n"
+	}
+	if p.retry() {
+		head += fmt.Sprintf("Retry-After: %d\r\n", retryAfter)
 	}
 	if close {
 		head += "Connection: close\r\n"

@@ -58,6 +58,9 @@ type exchange struct {
 	end     func()        // of the attempt under way; nil when there is none
 	head    *lateFlush    // of the answer that is passed on; nil when there is no need
 	from    *linkBody     // where it comes from; nil when that is no link
+
+	reserved int64    // bytes of memory, for bodies
+	full     *problem // there was none for the body that has to be signed
 }
 
 // ServeHTTP implements http.Handler for the connections handed over by
@@ -79,6 +82,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		selfCheck(w)
 		return
 	}
+	if !p.enter(w, r, c.account, x.host, x.port) {
+		return
+	}
+	defer p.leave(c.account)
+	defer x.release()
 	x.run()
 }
 
@@ -123,6 +131,9 @@ func (x *exchange) check() *problem {
 	raw, ok := originForm(r, "https")
 	if !ok {
 		return problemf(badRequest, "the request target is neither a path nor a URL of this host")
+	}
+	if len(raw) > maxURL {
+		return problemf(urlTooLong, "the path and the query have more than %d KB", maxURL>>10)
 	}
 	path, query, asked := strings.Cut(raw, "?")
 	normal, err := route.Path(path)
@@ -187,6 +198,10 @@ func (x *exchange) run() {
 	if err == nil && res.Verdict == authsome.Inspect {
 		if prob := x.inspect(res); prob != nil {
 			prob.Provider = res.Provider
+			if prob.Code == outOfMemory { // told, see reserve
+				prob.write(x.w)
+				return
+			}
 			p.cfg.Resolver.Finish(x.grant, x.req, nil, authsome.Outcome{Status: prob.status(), Err: prob.Message, Duration: time.Since(x.started)})
 			prob.write(x.w)
 			return

@@ -68,8 +68,15 @@ func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 		return
 	}
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(headTime))
+	if !c.account.handshakes.await(p.ctx) {
+		p.log.Warn("closed a connection: the run begins too many at once", "host", to.host, "program", to.grant.Program)
+		_ = c.Close()
+		return
+	}
 	conn := tls.Server(c, p.tls)
-	if err := conn.HandshakeContext(p.ctx); err != nil {
+	err = conn.HandshakeContext(p.ctx)
+	c.account.handshakes.give()
+	if err != nil {
 		// Which alert a client sends that does not trust us varies, so the cause
 		// is logged as it is.
 		p.log.Warn("TLS handshake with the child broke off", "host", to.host, "program", to.grant.Program, "err", err,

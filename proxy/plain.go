@@ -55,7 +55,20 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 		selfCheck(w)
 		return
 	}
+	if len(raw) > maxURL {
+		problemf(urlTooLong, "the path and the query have more than %d KB", maxURL>>10).write(w)
+		return
+	}
+	if !c.charge(g) {
+		p.tell(p.limits.of(g), &authsome.Request{Host: host, Port: port, Method: r.Method}, errConnections()).write(w)
+		return
+	}
+	if !p.enter(w, r, c.account, host, port) {
+		return
+	}
+	defer p.leave(c.account)
 	x := &exchange{p: p, w: w, r: r, c: c, target: target{g, host, port}, scheme: scheme, started: time.Now()}
+	defer x.release()
 	if scheme == "https" && p.cfg.Resolver.Host(g, host, port) == authsome.Intercept {
 		if prob := x.check(); prob != nil {
 			prob.write(w)

@@ -97,6 +97,8 @@ type Config struct {
 	// Logger takes what an operator may want to know; nil discards. No header,
 	// query or body is ever logged.
 	Logger *slog.Logger
+	// Limits of what children may use.
+	Limits Limits
 }
 
 // Proxy serves children. Its methods may be called from any goroutine.
@@ -107,6 +109,7 @@ type Proxy struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	registry registry
+	limits   *limiter
 	pools    pools
 	h2only   hostSet // speak HTTP/2 alone
 	noALPN   hostSet // choose no protocol, and speak HTTP/1.1
@@ -131,6 +134,7 @@ func New(c Config) *Proxy {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.tls = p.childTLS()
+	p.limits = newLimiter(c.Limits)
 	p.pools.make = p.newPool
 	p.handoff = &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
 	p.server = &http.Server{
@@ -162,6 +166,8 @@ func childOf(c net.Conn) *childConn {
 		c = t.NetConn()
 	case *resumed:
 		c = t.NetConn()
+	case *plainConn:
+		return t.childConn
 	}
 	return c.(*childConn)
 }
@@ -181,11 +187,12 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	stopToo := context.AfterFunc(p.ctx, func() { _ = ln.Close() })
 	defer stopToo()
 	var wait time.Duration
+	var strangers unknown
 	for {
 		conn, err := ln.Accept()
 		if err == nil {
 			wait = 0
-			go p.serve(conn)
+			go p.serve(conn, &strangers)
 			continue
 		}
 		if ctx.Err() != nil || p.closing.Load() || errors.Is(err, net.ErrClosed) {

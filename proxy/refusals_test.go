@@ -83,6 +83,43 @@ func TestEveryRefusal(t *testing.T) {
 			}
 			return res
 		},
+		"url_too_long": func(w *world) *http.Response {
+			return w.get(w.client(http2), "https://api.openai.com/?q="+strings.Repeat("x", 300<<10))
+		},
+		"too_many_connections": func(w *world) *http.Response {
+			w.connect("api.openai.com:443")
+			return connect(w, "CONNECT api.openai.com:443 HTTP/1.1\r\n"+basic(token)+"\r\n")
+		},
+		"too_many_requests": func(w *world) *http.Response {
+			entered, release := make(chan struct{}, 2), make(chan struct{})
+			w.serve("api.github.com", func(http.ResponseWriter, *http.Request) {
+				entered <- struct{}{}
+				<-release
+			})
+			w.t.Cleanup(func() { close(release) })
+			answers := make(chan *http.Response, 3)
+			for range 3 { // one that goes on, one that waits, one too many
+				c, br := w.tunnel("api.github.com:443", "api.github.com")
+				go func() {
+					_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: api.github.com\r\n\r\n")
+					if res, err := http.ReadResponse(br, nil); err == nil {
+						answers <- res
+					}
+				}()
+			}
+			<-entered
+			return <-answers
+		},
+		"too_many_hosts": func(w *world) *http.Response {
+			w.connect("api.openai.com:443")
+			return connect(w, "CONNECT api.github.com:443 HTTP/1.1\r\n"+basic(token)+"\r\n")
+		},
+		"out_of_memory": func(w *world) *http.Response {
+			routeAWS(w)
+			req := request(t, "POST", "https://"+tableHost+"/", &blank{100})
+			return w.do(w.client(http1), "POST", req.URL.String(), req.Body,
+				"Authorization: "+signedBy(t, authsome.Placeholder, req, "", "dynamodb").Header.Get("Authorization"))
+		},
 		"body_too_large": func(w *world) *http.Response {
 			routeAWS(w)
 			req := request(t, "PUT", "https://"+bucketHost+"/k", &blank{sigv4.MaxBody + 1})
@@ -144,6 +181,12 @@ func TestEveryRefusal(t *testing.T) {
 			return w.get(w.client(http1), "https://api.openai.com/")
 		},
 	}
+	narrow := map[string]proxy.Limits{
+		"too_many_connections": {RunConnections: 1},
+		"too_many_requests":    {RunRequests: 1},
+		"too_many_hosts":       {RunHosts: 1},
+		"out_of_memory":        {RunMemory: 1},
+	}
 	page, err := os.ReadFile("../docs/proxy.md")
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +205,7 @@ func TestEveryRefusal(t *testing.T) {
 			if code == "internal" {
 				opts = append(opts, func(w *world, c *proxy.Config) { c.Resolver = lost{w.broker} })
 			}
+			opts = append(opts, func(_ *world, c *proxy.Config) { c.Limits = narrow[code] })
 			w := newWorld(t, opts...)
 			res := provoke[code](w)
 			got := problem(t, res, status, code)

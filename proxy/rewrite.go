@@ -50,6 +50,9 @@ func (x *exchange) inspect(res *authsome.Resolution) *problem {
 		in.Found = append(in.Found, part)
 	}
 	x.req.Inspection = in
+	if x.full != nil {
+		return x.full
+	}
 	if len(inBody) == 0 {
 		return nil
 	}
@@ -121,6 +124,9 @@ func (x *exchange) inspectBody(look []authsome.Place) ([]authsome.Found, *proble
 			Code: badRequest, Host: x.host, Fix: "send the body without Content-Encoding",
 			Message: "the credential belongs into the body, and nothing can be put into one that is compressed",
 		}
+	}
+	if prob := x.keepRoom(maxReplay); prob != nil {
+		return nil, prob
 	}
 	beginning, all, err := x.body.peek(maxReplay)
 	if err != nil {

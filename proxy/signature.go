@@ -58,6 +58,9 @@ func (x *exchange) whole() ([]byte, bool) {
 	if x.r.ContentLength > sigv4.MaxBody {
 		return nil, false
 	}
+	if x.full = x.keepRoom(sigv4.MaxBody); x.full != nil {
+		return nil, false
+	}
 	body, all, err := x.body.peek(sigv4.MaxBody)
 	if err != nil {
 		panic(http.ErrAbortHandler) // the child has gone

@@ -184,7 +184,9 @@ func (p *Proxy) Reconsider() {
 			}
 		}
 	}
-	p.pools.dropForwarded(func(g *authsome.Grant) bool { return !living(g) })
+	over := func(g *authsome.Grant) bool { return !living(g) }
+	p.pools.dropForwarded(over)
+	p.limits.drop(over)
 }
 
 // childConn is the child's connection with what was read ahead of its
@@ -197,6 +199,11 @@ type childConn struct {
 	addr   string        // its host:port
 	ahead  *bufio.Reader // nil once drained; read by one goroutine only
 	once   sync.Once
+	// account is the run's, nil until that is known; for the goroutine that serves
+	// the connection.
+	account    *account
+	discharged bool     // guarded by the tunnel's mu
+	unknown    *unknown // of the port; nil where there is none
 }
 
 func (c *childConn) Read(b []byte) (int, error) {
@@ -223,6 +230,7 @@ func (c *childConn) Close() error {
 	c.once.Do(func() {
 		c.tunnel.close()
 		c.p.registry.remove(c.tunnel)
+		c.discharge()
 	})
 	return err
 }

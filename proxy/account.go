@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/authsome/authsome"
+)
+
+// account is what one run uses.
+type account struct {
+	grant      *authsome.Grant
+	shares     [resources]share
+	handshakes slots
+
+	mu sync.Mutex
+	// hosts have been asked for; room is for how many others, as of since.
+	hosts map[string]struct{}
+	room  float64
+	since time.Time
+	told  map[code]time.Time
+}
+
+// accounts are those of the runs that there are.
+type accounts struct {
+	mu   sync.Mutex
+	byID map[string]*account
+}
+
+func (s *limiter) of(g *authsome.Grant) *account {
+	s.accounts.mu.Lock()
+	defer s.accounts.mu.Unlock()
+	a := s.accounts.byID[g.ID]
+	if a == nil {
+		a = &account{grant: g, handshakes: newHandshakes(), room: float64(s.RunHosts), since: time.Now()}
+		if s.accounts.byID == nil {
+			s.accounts.byID = map[string]*account{}
+		}
+		s.accounts.byID[g.ID] = a
+	}
+	return a
+}
+
+// drop forgets the runs that are over. What they still use, they give back.
+func (s *limiter) drop(over func(*authsome.Grant) bool) {
+	s.accounts.mu.Lock()
+	defer s.accounts.mu.Unlock()
+	for id, a := range s.accounts.byID {
+		if over(a.grant) {
+			delete(s.accounts.byID, id)
+		}
+	}
+}
+
+// maxKnownHosts is how many hosts of a run are remembered as asked for; then all of
+// them are forgotten, which costs the run its turns once more.
+const maxKnownHosts = 4096
+
+// visit is false when the run has asked for too many new hosts, also in a while.
+func (a *account) visit(ctx context.Context, host string, perMinute int) bool {
+	a.mu.Lock()
+	if _, ok := a.hosts[host]; ok {
+		a.mu.Unlock()
+		return true
+	}
+	now := time.Now()
+	each := time.Minute / time.Duration(perMinute)
+	a.room = min(a.room+float64(now.Sub(a.since))/float64(each), float64(perMinute))
+	a.since = now
+	wait := time.Duration((1 - a.room) * float64(each))
+	if wait > patience {
+		a.mu.Unlock()
+		return false
+	}
+	a.room-- // below 0 are those that wait
+	if a.hosts == nil || len(a.hosts) >= maxKnownHosts {
+		a.hosts = map[string]struct{}{}
+	}
+	a.hosts[host] = struct{}{}
+	a.mu.Unlock()
+	if wait <= 0 {
+		return true
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// first reports whether a limit has to be told.
+func (a *account) first(c code) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if last, ok := a.told[c]; ok && now.Sub(last) < tellAgain {
+		return false
+	}
+	if a.told == nil {
+		a.told = map[code]time.Time{}
+	}
+	a.told[c] = now
+	return true
+}
+
+// tell has a limit that was hit logged and recorded, the first time; a child that
+// goes on would fill both.
+func (p *Proxy) tell(a *account, req *authsome.Request, prob *problem) *problem {
+	if !a.first(prob.Code) {
+		return prob
+	}
+	p.log.Warn("a run has come to a limit", "run", a.grant.ID, "program", a.grant.Program, "limit", prob.Code, "message", prob.Message)
+	if req.ID == "" {
+		req.ID = p.requestID()
+	}
+	p.cfg.Resolver.Finish(a.grant, req, nil, authsome.Outcome{Status: prob.status(), Err: prob.Message})
+	return prob
+}
+
+// charge counts a connection as the run's, once it is known whose it is; false when
+// the run has too many, or when the connection is closed.
+func (c *childConn) charge(g *authsome.Grant) bool {
+	if c.account != nil && c.account.grant.ID == g.ID {
+		return true
+	}
+	a := c.p.limits.of(g)
+	c.tunnel.mu.Lock()
+	defer c.tunnel.mu.Unlock()
+	if c.discharged || !c.p.limits.try(a, connections, 1) {
+		return false
+	}
+	if c.account != nil {
+		c.p.limits.give(c.account, connections, 1)
+	}
+	c.account = a
+	c.unknown.remove(c.tunnel)
+	return true
+}
+
+// discharge is called once, when the connection is closed.
+func (c *childConn) discharge() {
+	c.tunnel.mu.Lock()
+	defer c.tunnel.mu.Unlock()
+	c.discharged = true
+	if c.account != nil {
+		c.p.limits.give(c.account, connections, 1)
+	}
+	c.unknown.remove(c.tunnel)
+}
+
+func errConnections() *problem {
+	return problemf(tooManyConnections, "too many connections are open: those of this run, or of all runs together")
+}
+
+func errRequests() *problem {
+	return problemf(tooManyRequests, "too many requests are under way: those of this run, or of all runs together")
+}
+
+// enter counts a request as under way, when there is room for it in time; leave is
+// called at its end.
+func (p *Proxy) enter(w http.ResponseWriter, r *http.Request, a *account, host string, port int) bool {
+	if p.limits.await(r.Context(), a, requests, 1) {
+		return true
+	}
+	p.tell(a, &authsome.Request{Host: host, Port: port, Method: r.Method}, errRequests()).write(w)
+	return false
+}
+
+func (p *Proxy) leave(a *account) { p.limits.give(a, requests, 1) }
+
+// keepRoom makes sure that there is room for what is kept of a body, up to limit
+// bytes of it.
+func (x *exchange) keepRoom(limit int) *problem {
+	n := int64(limit)
+	if x.r.ContentLength >= 0 {
+		n = min(n, x.r.ContentLength)
+	}
+	return x.reserve(n)
+}
+
+// reserve waits for memory; release gives back what the exchange has.
+func (x *exchange) reserve(n int64) *problem {
+	if x.p.limits.await(x.r.Context(), x.c.account, memory, n) {
+		x.reserved += n
+		return nil
+	}
+	return x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, problemf(outOfMemory,
+		"the requests of this run, or of all runs together, keep too much of their bodies in memory"))
+}
+
+func (x *exchange) release() { x.p.limits.give(x.c.account, memory, x.reserved) }
+
+// unknown are the connections to one port that have shown no token yet, the oldest
+// in front.
+type unknown struct {
+	mu   sync.Mutex
+	list list.List
+	at   map[*tunnel]*list.Element
+}
+
+// add makes room for one more; it returns who has to go for it, or nil.
+func (u *unknown) add(t *tunnel) (oldest *tunnel) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.at == nil {
+		u.at = map[*tunnel]*list.Element{}
+	}
+	u.at[t] = u.list.PushBack(t)
+	if u.list.Len() <= maxUnknown {
+		return nil
+	}
+	oldest = u.list.Remove(u.list.Front()).(*tunnel)
+	delete(u.at, oldest)
+	return oldest
+}
+
+func (u *unknown) remove(t *tunnel) {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if e := u.at[t]; e != nil {
+		u.list.Remove(e)
+		delete(u.at, t)
+	}
+}

@@ -1,0 +1,47 @@
+package proxy
+
+import "bytes"
+
+// What the http.Server refuses before it asks its handler it answers itself, in
+// plain text (net/http, conn.serve): with this behind the status line, and in one
+// write. Answers of a handler always have a Date there.
+const serverErrorHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+
+// reworded is such an answer as one of ours; anything else stays as it is.
+func reworded(b []byte) []byte {
+	const start = "HTTP/1.1 "
+	if !bytes.HasPrefix(b, []byte(start)) {
+		return b
+	}
+	status, text, ok := bytes.Cut(b[len(start):], []byte(serverErrorHeaders))
+	if !ok || !bytes.HasPrefix(text, status) {
+		return b
+	}
+	if bytes.HasPrefix(status, []byte("431 ")) {
+		return problemf(headerTooLarge, "the header is over %d bytes", maxHeader).raw(true)
+	}
+	why := "the request is malformed"
+	// One of net/http's own constants: nothing of the request.
+	if _, detail, ok := bytes.Cut(text, []byte(": ")); ok {
+		why += ": " + string(detail)
+	}
+	return problemf(badRequest, "%s", why).raw(true)
+}
+
+// Write implements net.Conn.
+func (c *resumed) Write(b []byte) (int, error) { return writeWorded(c.Conn.Write, b) }
+
+// plainConn is a connection without a tunnel, as the http.Server sees it.
+type plainConn struct{ *childConn }
+
+// Write implements net.Conn.
+func (c *plainConn) Write(b []byte) (int, error) { return writeWorded(c.childConn.Write, b) }
+
+func writeWorded(write func([]byte) (int, error), b []byte) (int, error) {
+	ours := reworded(b)
+	n, err := write(ours)
+	if err == nil {
+		n = len(b)
+	}
+	return min(n, len(b)), err
+}

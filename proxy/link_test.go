@@ -66,7 +66,7 @@ func TestLinks(t *testing.T) {
 			if name == "closed when it is used again" && i > 0 {
 				<-sent // the one that was hung up on
 			}
-			time.Sleep(5 * time.Millisecond) // what was sent is there
+			time.Sleep(25 * time.Millisecond) // what was sent is there
 		}
 		if n := conns.Load(); n != c.conns {
 			t.Errorf("%s: %d connections for three requests, want %d", name, n, c.conns)

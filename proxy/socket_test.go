@@ -237,7 +237,7 @@ func TestRefusalWaitsForTheFrame(t *testing.T) {
 	}
 	_, _ = io.WriteString(c, "\x81\x01x")
 	// The refusal is behind us once what follows it has been thrown away.
-	_, _ = io.WriteString(c, strings.Repeat("x", 64<<10))
+	_, _ = io.WriteString(c, strings.Repeat("x", 8<<20))
 	close(rest)
 	all, err := io.ReadAll(br)
 	if err != nil {

@@ -24,7 +24,7 @@ func (p *Proxy) serve(raw net.Conn, strangers *unknown) {
 		_ = raw.Close()
 		return
 	}
-	c := &childConn{Conn: direct(raw), tunnel: t, p: p, unknown: strangers}
+	c := &childConn{Conn: raw, tunnel: t, p: p, unknown: strangers}
 	if oldest := strangers.add(t); oldest != nil {
 		oldest.close()
 	}

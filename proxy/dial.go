@@ -145,7 +145,7 @@ func (p *Proxy) secure(ctx context.Context, addr, proto string, n *pool) (*tls.C
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(direct(raw), conf)
+	conn := tls.Client(raw, conf)
 	ctx, cancel := context.WithTimeout(ctx, tlsTime)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {

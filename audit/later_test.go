@@ -1,10 +1,14 @@
 package audit_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/audit"
 )
 
@@ -59,5 +63,48 @@ func TestAppendLater(t *testing.T) {
 	}
 	if n := len(drain(t, s)); n != 1000 {
 		t.Errorf("%d of 1000 events came", n)
+	}
+}
+
+// TestBatchesStayTheSame drains the same events from memory and, as after a
+// crash, from the file: in the same batches, or some would come twice.
+func TestBatchesStayTheSame(t *testing.T) {
+	t.Parallel()
+	path := spoolPath(t)
+	s := open(t, path)
+	for i := range 5000 {
+		ev := event(fmt.Sprint(i))
+		if i%20 == 7 {
+			ev.Path = "/" + strings.Repeat("x", 150_000)
+		}
+		if err := s.Append(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type batch struct {
+		source, first, last string
+		n                   int
+	}
+	collect := func(to *[]batch, fail int) error {
+		return s.Drain(func(source string, evs []authsome.Event) error {
+			*to = append(*to, batch{source, evs[0].Detail, evs[len(evs)-1].Detail, len(evs)})
+			if len(*to) == fail {
+				return errors.New("the database is away")
+			}
+			return nil
+		})
+	}
+	var fromMemory, again []batch
+	if err := collect(&fromMemory, 4); err == nil {
+		t.Fatal("the error is lost")
+	}
+	if err := collect(&again, 0); err != nil {
+		t.Fatal(err)
+	}
+	if len(again) < 4 || !slices.Equal(fromMemory, again[:4]) {
+		t.Errorf("from memory %v, again %v", fromMemory, again)
+	}
+	if fromMemory[0].n >= 5000/4 {
+		t.Errorf("a batch of %d long events", fromMemory[0].n)
 	}
 }

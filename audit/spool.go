@@ -51,6 +51,7 @@ type Spool struct {
 	// recent are the events that are in file, so that Drain need not read them
 	// back; nil when file has more than these.
 	recent []authsome.Event
+	spare  []authsome.Event // empty, for the next recent
 
 	// lines and their events are to be written next.
 	lines  []byte
@@ -149,7 +150,7 @@ func (s *Spool) attach() error {
 	}
 	s.file, s.size, s.torn, s.recent = f, fi.Size(), fi.Size() > 0, nil
 	if s.size == 0 {
-		s.recent = make([]authsome.Event, 0, 16)
+		s.recent, s.spare = slices.Grow(s.spare, 16), nil
 	}
 	return nil
 }
@@ -259,15 +260,9 @@ func (s *Spool) Drain(commit func(source string, batch []authsome.Event) error) 
 	for _, name := range files {
 		to := batches{source: name, commit: commit}
 		if name == rotated && recent != nil {
-			for i := range recent {
-				if err = to.add(recent[i]); err != nil {
-					break
-				}
-			}
-		} else {
-			err = s.read(name, &to)
-		}
-		if err == nil {
+			err = to.all(recent)
+			s.giveBack(recent)
+		} else if err = s.read(name, &to); err == nil {
 			err = to.end()
 		}
 		if err != nil {
@@ -293,13 +288,35 @@ type batches struct {
 	count  int
 }
 
+// full reports whether a batch ends with its n-th event, when so much has been
+// added to size as weight says.
+func full(n, size int) bool { return n == maxBatch || size >= maxBatchSize }
+
+// weight is, roughly, how many bytes an event takes.
+func weight(ev *authsome.Event) int { return 512 + len(ev.Path) + len(ev.Host) + len(ev.Detail) }
+
+// add takes the next event of a file.
 func (b *batches) add(ev authsome.Event) error {
 	b.events = append(b.events, ev)
-	b.size += 512 + len(ev.Path) + len(ev.Host) + len(ev.Detail)
-	if len(b.events) < maxBatch && b.size < maxBatchSize {
-		return nil
+	if b.size += weight(&ev); full(len(b.events), b.size) {
+		return b.end()
 	}
-	return b.end()
+	return nil
+}
+
+// all takes every event of a file, without copying them.
+func (b *batches) all(events []authsome.Event) error {
+	first := 0
+	for i := range events {
+		if b.size += weight(&events[i]); full(i+1-first, b.size) || i+1 == len(events) {
+			b.events = events[first : i+1]
+			if err := b.end(); err != nil {
+				return err
+			}
+			first = i + 1
+		}
+	}
+	return nil
 }
 
 func (b *batches) end() error {
@@ -311,6 +328,14 @@ func (b *batches) end() error {
 	}
 	b.events, b.size, b.count = b.events[:0], 0, b.count+1
 	return nil
+}
+
+// giveBack keeps room for the events of the next file.
+func (s *Spool) giveBack(events []authsome.Event) {
+	clear(events)
+	s.mu.Lock()
+	s.spare = events[:0]
+	s.mu.Unlock()
 }
 
 // rotate gives the file that is appended to a number, if there is anything in

@@ -134,7 +134,8 @@ func appendPage(ctx context.Context, tx *sql.Tx, vault, source string, events []
 		return false, err
 	}
 	first, hash := seq+1, prev
-	var body []byte
+	const usual = 512 // bytes of an event
+	body := make([]byte, 0, usual*len(events))
 	for i := range events {
 		if events[i].Vault != vault {
 			continue

@@ -189,7 +189,7 @@ func TestChains(t *testing.T) {
 				}
 				for _, target := range targets {
 					got := problem(t, w.get(w.client(http1), target), 502, "upstream_unreachable")
-					if got["failed"] != "upstream proxy" || !strings.Contains(got["cause"].(string), tt.want) || !strings.Contains(got["cause"].(string), addr) {
+					if got["failed"] != "upstream proxy" || !strings.Contains(got["fix"].(string), "USER:PASSWORD@") || !strings.Contains(got["cause"].(string), tt.want) || !strings.Contains(got["cause"].(string), addr) {
 						t.Errorf("%s password, %s: %v", name, target, got)
 					}
 					if strings.Contains(fmt.Sprint(got)+w.log.String(), password) {

@@ -326,7 +326,7 @@ func TestUnreachableHosts(t *testing.T) {
 		res := exchange(t, c, bufio.NewReader(c), "CONNECT "+host+" HTTP/1.1\r\nHost: x\r\n"+basic(token)+"\r\n")
 		status := map[string]int{"upstream_timeout": 504, "upstream_unreachable": 502}[code]
 		got := problem(t, res, status, code)
-		if got["failed"] != "upstream proxy" || !strings.Contains(got["cause"].(string), w.net.ln.Addr().String()) {
+		if got["failed"] != "upstream proxy" || got["fix"] != "authsome doctor" || !strings.Contains(got["cause"].(string), w.net.ln.Addr().String()) {
 			t.Errorf("%s: %v", host, got)
 		}
 	}

@@ -201,7 +201,10 @@ func (p *Proxy) upstreamProblem(err error, host string, port int) *problem {
 			Message: where + " is on a private address, and the login did not approve that: no credential was sent",
 		}
 	case errors.As(err, &pe):
-		prob.Failed, prob.Cause, prob.Fix = "upstream proxy", pe.Error(), fixProxy
+		prob.Failed, prob.Cause = "upstream proxy", pe.Error()
+		if pe.Denied {
+			prob.Fix = fixProxy
+		}
 		if pe.Timeout {
 			prob.Code = upstreamTimeout
 		}

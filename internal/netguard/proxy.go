@@ -26,6 +26,8 @@ type ProxyError struct {
 	Proxy   string // host:port, never the URL, which may hold a password
 	Cause   string
 	Timeout bool
+	// Denied says that it wants a user name and a password, or others.
+	Denied bool
 	// target is set when the proxy works and the target does not, so that
 	// another of the target's addresses may.
 	target bool

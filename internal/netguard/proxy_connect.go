@@ -70,9 +70,9 @@ func ProxyRefusal(via *url.URL, res *http.Response) *ProxyError {
 	case !offersBasic(res.Header):
 		e.Cause = fmt.Sprintf("it wants another authentication than Basic, with %d", code)
 	case via.User != nil:
-		e.Cause = fmt.Sprintf("it refused the user name and the password, with %d", code)
+		e.Denied, e.Cause = true, fmt.Sprintf("it refused the user name and the password, with %d", code)
 	default:
-		e.Cause = fmt.Sprintf("it wants a user name and a password, with %d", code)
+		e.Denied, e.Cause = true, fmt.Sprintf("it wants a user name and a password, with %d", code)
 	}
 	return e
 }

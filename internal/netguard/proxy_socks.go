@@ -55,7 +55,7 @@ func socks(conn net.Conn, via *url.URL, host string, port int) (net.Conn, error)
 			return nil, err
 		}
 	case choice[1] == noneOfThese && via.User == nil:
-		return nil, fail("it wants a user name and a password")
+		return nil, &ProxyError{Proxy: via.Host, Cause: "it wants a user name and a password", Denied: true}
 	default:
 		return nil, fail("it wants another authentication than a user name and a password")
 	}
@@ -121,7 +121,7 @@ func login(conn net.Conn, via *url.URL) error {
 	clear(msg)
 	// Some hang up instead of answering.
 	if err == nil && answer[1] != 0 || err != nil && !isTimeout(err) {
-		return &ProxyError{Proxy: via.Host, Cause: "it refused the user name and the password"}
+		return &ProxyError{Proxy: via.Host, Cause: "it refused the user name and the password", Denied: true}
 	}
 	return err
 }

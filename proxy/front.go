@@ -355,8 +355,12 @@ func (w *watch) stop() {
 func (p *Proxy) drainFronts(ctx context.Context) error {
 	for wait := time.Millisecond; p.fronts.Load() > 0; wait = min(2*wait, 50*time.Millisecond) {
 		for _, t := range p.registry.all() {
-			if f := t.front.Load(); f != nil && !t.unused.Load() {
+			switch f, c := t.front.Load(), t.h2.Load(); {
+			case t.unused.Load():
+			case f != nil:
 				f.closeIdle()
+			case c != nil:
+				c.closeIdle()
 			}
 		}
 		select {

@@ -45,7 +45,7 @@ func (p *Proxy) childTLS() *tls.Config {
 }
 
 // intercept answers the CONNECT, speaks TLS in the name of its host, and hands
-// the connection to a front, or with HTTP/2 to the http.Server.
+// the connection to the protocol that was agreed on.
 func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 	c.target, c.addr = to, net.JoinHostPort(to.host, strconv.Itoa(to.port))
 	if err := p.establish(c); err != nil {
@@ -87,7 +87,7 @@ func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 	// conn's own method, so that a write that was cut short by it is noticed.
 	_ = conn.SetDeadline(time.Time{})
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
-		p.handoff.give(conn)
+		p.serveH2(conn, c)
 		return
 	}
 	// On a stack of its own: that of a handshake is deep, and would be held for as

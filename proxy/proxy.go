@@ -120,7 +120,8 @@ type Proxy struct {
 	handoff *handoff
 	start   sync.Once
 	closing atomic.Bool
-	fronts  atomic.Int64
+	fronts  atomic.Int64 // and connections of HTTP/2
+	workers workers
 
 	idPrefix string
 	ids      atomic.Int64
@@ -246,6 +247,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	for end := time.Now().Add(settleTime); !p.registry.idle() && time.Now().Before(end); {
 		time.Sleep(2 * time.Millisecond)
 	}
+	p.workers.close()
 	p.pools.close()
 	return err
 }

@@ -39,6 +39,7 @@ type tunnel struct {
 	unused atomic.Bool
 	// front serves it, when that is not the http.Server.
 	front atomic.Pointer[front]
+	h2    atomic.Pointer[h2conn]
 
 	mu     sync.Mutex
 	kind   kind

@@ -1,0 +1,708 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// What the child is told, and the bounds of one HTTP/2 connection. Sections are
+// those of RFC 9113 unless another one is named.
+const (
+	// h2MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS (section 6.5.2), and how
+	// many handlers run at once.
+	h2MaxStreams = 250
+	// h2MaxPending is how many requests wait for a handler, when those of streams
+	// that were reset have not returned yet. More is an attack (CVE-2023-44487).
+	h2MaxPending = 4 * h2MaxStreams
+	// h2ConnWindow and h2StreamWindow are how much of bodies that nobody has read
+	// yet is held, in bytes. One stream never takes all.
+	h2ConnWindow   = 1 << 20
+	h2StreamWindow = 256 << 10
+	// h2MaxHeaders is SETTINGS_MAX_HEADER_LIST_SIZE: as much as over HTTP/1.1, and
+	// the 32 bytes that count for each field (section 6.5.2), for some of them.
+	h2MaxHeaders = maxHeader + 10*32
+	// h2MaxContinuations bounds the frames of one header (CVE-2024-27316). As few
+	// as 130 hold the largest, and what is still read of one that is larger.
+	h2MaxContinuations = 256
+	// h2FrameSize is the largest frame of either side (section 6.5.2).
+	h2FrameSize = 16 << 10
+	// h2Table is the size of the HPACK tables (RFC 7541, section 4.2).
+	h2Table = 4 << 10
+	// h2MaxOut is how much may wait to be written before handlers wait, in bytes.
+	h2MaxOut = 64 << 10
+	// h2MaxControl is how many answers to PINGs, SETTINGS and the like may wait for
+	// a child that does not read.
+	h2MaxControl = 10000
+	// h2Window is what both windows begin with (section 6.9.2), and h2MaxWindow
+	// what they may grow to (section 6.9.1).
+	h2Window    = 1<<16 - 1
+	h2MaxWindow = 1<<31 - 1
+
+	// prefaceTime is how long the child may take for its preface and settings.
+	prefaceTime = 10 * time.Second
+	// goAwayTime is how long the child may take to read the last words on its
+	// connection: closing at once with unread input would reset it.
+	goAwayTime = time.Second
+
+	// Resets, stream errors, empty frames and changed settings that are forgiven:
+	// so many at once, and so many a second on average.
+	h2Burst = 1000
+	h2Rate  = 50
+)
+
+// h2conn serves one connection of HTTP/2. A goroutine reads frames; each request
+// has one of its own, which writes its frames itself. What several of them have to
+// say leaves in one write, since whoever writes takes along what the others have
+// put into the buffer meanwhile.
+//
+// http.Server hands each frame over to a goroutine that owns the connection,
+// and back, which costs as much as all the rest.
+type h2conn struct {
+	p      *Proxy
+	conn   *tls.Conn
+	child  *childConn
+	ctx    context.Context // of the connection
+	cancel context.CancelFunc
+
+	// Of the goroutine that reads.
+	br       *bufio.Reader
+	framer   *http2.Framer // for reading alone
+	decoder  *hpack.Decoder
+	block    h2block
+	begun    bool // the child's first SETTINGS have come
+	acked    bool // ours were acknowledged
+	caused   bool // reading has put something into out
+	credit   float64
+	credited time.Time
+
+	unsent atomic.Int64 // of the connection's window, consumed and not given back
+
+	mu      sync.Mutex
+	streams map[uint32]*h2stream // that frames may come or go for
+	maxID   uint32               // of the child's streams
+	skipped bool                 // not all below maxID were used
+	resets  []uint32             // streams that we reset, a ring
+	reset   int
+	running int         // handlers
+	pending []*h2stream // requests that wait for a handler
+	over    bool        // the connection is gone
+	idle    time.Time   // since when there is no stream
+	timer   *time.Timer // for idleTime
+
+	leaving bool   // GOAWAY has been sent
+	lastID  uint32 // that it named
+
+	receive int64 // what the child may still send, over all streams
+	h2sender
+}
+
+// serveH2 serves a connection whose handshake is done.
+func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
+	c := &h2conn{
+		p: p, conn: conn, child: child,
+		br: getReader(conn), receive: h2ConnWindow, credit: h2Burst,
+		streams: map[uint32]*h2stream{}, idle: time.Now(),
+		h2sender: h2sender{window: h2Window, initial: h2Window, frame: h2FrameSize},
+	}
+	c.ctx, c.cancel = context.WithCancel(context.WithValue(p.ctx, childKey{}, child))
+	c.framer = http2.NewFramer(nil, c.br)
+	c.framer.SetReuseFrames()
+	c.framer.SetMaxReadFrameSize(h2FrameSize)
+	c.decoder = hpack.NewDecoder(h2Table, c.block.add)
+	c.decoder.SetMaxStringLength(h2MaxHeaders)
+	c.encoder = hpack.NewEncoder(h2out{c})
+	c.encoder.SetMaxDynamicTableSizeLimit(h2Table)
+
+	p.fronts.Add(1)
+	child.tunnel.unused.Store(true)
+	child.tunnel.h2.Store(c)
+	c.mu.Lock()
+	c.timer = time.AfterFunc(idleTime, c.checkIdle)
+	c.mu.Unlock()
+	defer func() {
+		c.end()
+		child.tunnel.h2.Store(nil)
+		p.fronts.Add(-1)
+	}()
+	c.serve()
+}
+
+// errWeakTLS is a suite that HTTP/2 does not allow (section 9.2.2).
+var errWeakTLS = http2.ConnectionError(http2.ErrCodeInadequateSecurity)
+
+// serve reads frames until the connection ends.
+func (c *h2conn) serve() {
+	c.mu.Lock()
+	c.putSettings()
+	c.putWindowUpdate(0, h2ConnWindow-h2Window)
+	c.mu.Unlock()
+	c.kick()
+	_ = c.conn.SetReadDeadline(time.Now().Add(prefaceTime))
+	var preface [len(http2.ClientPreface)]byte
+	if _, err := io.ReadFull(c.br, preface[:]); err != nil {
+		return
+	}
+	var err error
+	switch {
+	case string(preface[:]) != http2.ClientPreface:
+		err = http2.ConnectionError(http2.ErrCodeProtocol)
+	case !strong(c.conn.ConnectionState()):
+		err = errWeakTLS
+	}
+	for err == nil {
+		err = c.next()
+	}
+	var wrong http2.ConnectionError
+	switch {
+	case errors.As(err, &wrong):
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		wrong = http2.ConnectionError(http2.ErrCodeFrameSize)
+	case errors.Is(err, errMalformed):
+		wrong = http2.ConnectionError(http2.ErrCodeFrameSize)
+	default:
+		return // the child is gone, or was closed
+	}
+	c.p.log.Debug("closed an HTTP/2 connection for what the child sent", "host", c.child.host, "err", wrong)
+	c.mu.Lock()
+	c.goAway(http2.ErrCode(wrong))
+	streams := c.dropAll()
+	c.mu.Unlock()
+	c.kick()
+	for _, s := range streams {
+		s.stop(errChildGone)
+	}
+	_ = c.conn.SetReadDeadline(time.Now().Add(goAwayTime))
+	_, _ = io.Copy(io.Discard, c.conn)
+}
+
+// strong reports whether the cipher suite is not one of those that section 9.2.2
+// and appendix A forbid with TLS 1.2.
+func strong(s tls.ConnectionState) bool {
+	switch s.CipherSuite {
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return s.Version >= tls.VersionTLS13
+}
+
+// errMalformed is a frame whose payload is not what its header says.
+var errMalformed = errors.New("malformed frame")
+
+// next reads one frame, or one whole header.
+func (c *h2conn) next() error {
+	f, err := c.read()
+	var wrong http2.StreamError
+	switch {
+	case err == nil:
+		err = c.handle(f)
+		if !errors.As(err, &wrong) {
+			return err
+		}
+	case !errors.As(err, &wrong):
+		return err
+	}
+	if !c.forgive() {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return c.resetStream(wrong.StreamID, wrong.Code)
+}
+
+// h2FrameHeader is the size of a frame's header (section 4.1).
+const h2FrameHeader = 9
+
+// read reads a frame. It is valid until the next one is read.
+func (c *h2conn) read() (http2.Frame, error) {
+	if c.br.Buffered() < h2FrameHeader {
+		c.answer()
+	}
+	head, err := c.framer.ReadFrameHeader()
+	if err != nil {
+		return nil, err
+	}
+	partOfHeader := head.Type == http2.FrameHeaders || head.Type == http2.FrameContinuation
+	if c.br.Buffered() < int(head.Length) {
+		c.answer()
+		if partOfHeader {
+			_ = c.conn.SetReadDeadline(time.Now().Add(headTime))
+			defer func() { _ = c.conn.SetReadDeadline(time.Time{}) }()
+		}
+	}
+	f, err := c.framer.ReadFrameForHeader(head)
+	var stream http2.StreamError
+	switch {
+	case err == nil:
+		if !c.begun {
+			// Section 3.4: the first one is SETTINGS.
+			if s, ok := f.(*http2.SettingsFrame); !ok || s.IsAck() {
+				return nil, http2.ConnectionError(http2.ErrCodeProtocol)
+			}
+			c.begun = true
+			_ = c.conn.SetReadDeadline(time.Time{})
+		}
+		return f, nil
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		// A payload too short for its flags, or the end of the connection.
+		return nil, errMalformed
+	case partOfHeader && errors.As(err, &stream):
+		// What is in it would be missing from the table of HPACK (section 4.3).
+		return nil, http2.ConnectionError(stream.Code)
+	}
+	return nil, err
+}
+
+// answer has written what reading has caused, before it waits for more. The
+// goroutine that reads never writes itself: a child that does not read while it
+// sends would wait for ever.
+func (c *h2conn) answer() {
+	if c.caused {
+		c.caused = false
+		c.kick()
+	}
+}
+
+// forgive takes note of something that costs the child nothing and us something;
+// false when there was too much of it.
+func (c *h2conn) forgive() bool {
+	now := time.Now()
+	if !c.credited.IsZero() {
+		c.credit = min(h2Burst, c.credit+now.Sub(c.credited).Seconds()*h2Rate)
+	}
+	c.credited = now
+	c.credit--
+	return c.credit >= 0
+}
+
+// handle acts on a frame.
+func (c *h2conn) handle(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return c.data(f)
+	case *http2.HeadersFrame:
+		return c.headers(f)
+	case *http2.WindowUpdateFrame:
+		return c.windowUpdate(f)
+	case *http2.SettingsFrame:
+		return c.settings(f)
+	case *http2.PingFrame:
+		if f.IsAck() {
+			return nil
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.putFrame(http2.FramePing, http2.FlagPingAck, 0, f.Data[:])
+		return c.control()
+	case *http2.RSTStreamFrame:
+		return c.resetByChild(f)
+	case *http2.GoAwayFrame:
+		c.leave()
+		return nil
+	case *http2.PushPromiseFrame:
+		// Section 8.4: a client cannot push.
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	// PRIORITY means nothing any more (section 5.3.2); others are ignored
+	// (section 5.5).
+	return nil
+}
+
+// control counts a frame that the child has caused; mu is held.
+func (c *h2conn) control() error {
+	c.caused = true
+	if c.controls++; c.controls > h2MaxControl {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return nil
+}
+
+// data takes a part of a request's body (section 6.1).
+func (c *h2conn) data(f *http2.DataFrame) error {
+	id, size, data, ended := f.StreamID, int64(f.Length), f.Data(), f.StreamEnded()
+	c.mu.Lock()
+	if size > c.receive {
+		c.mu.Unlock()
+		return http2.ConnectionError(http2.ErrCodeFlowControl)
+	}
+	c.receive -= size
+	unserved := false
+	if id > c.maxID {
+		if unserved = c.leaving; !unserved {
+			c.mu.Unlock()
+			return errUnopened
+		}
+	}
+	s := c.streams[id]
+	var wrong http2.ErrCode
+	switch {
+	case unserved, s == nil && slices.Contains(c.resets, id):
+		// On its way before the child knew (sections 6.8 and 5.4.2).
+		c.mu.Unlock()
+		c.giveBack(size)
+		return nil
+	case s == nil || s.ended:
+		wrong = http2.ErrCodeStreamClosed
+	case size > s.receive:
+		wrong = http2.ErrCodeFlowControl
+	default:
+		s.receive -= size
+		s.got += int64(len(data))
+		if s.ended = ended; s.declared >= 0 && (s.got > s.declared || ended && s.got < s.declared) {
+			wrong = http2.ErrCodeProtocol // section 8.1.1
+		}
+	}
+	c.mu.Unlock()
+	if wrong != 0 {
+		c.giveBack(size)
+		return http2.StreamError{StreamID: id, Code: wrong}
+	}
+	if size == 0 && !ended && !c.forgive() {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	if padding := size - int64(len(data)); padding > 0 {
+		c.giveBack(padding)
+		s.giveBack(padding)
+	}
+	if len(data) > 0 && !s.body.put(data) {
+		c.giveBack(int64(len(data)))
+	}
+	if ended {
+		s.body.end(io.EOF)
+	}
+	return nil
+}
+
+// errUnopened is a frame for a stream that was never opened (section 5.1, idle).
+var errUnopened = http2.ConnectionError(http2.ErrCodeProtocol)
+
+// unopened is for one whose stream may have been opened too late; mu is held.
+func (c *h2conn) unopened() error {
+	if c.leaving {
+		return nil
+	}
+	return errUnopened
+}
+
+// headers takes a request, or the trailers of one (section 6.2).
+func (c *h2conn) headers(f *http2.HeadersFrame) error {
+	id, ended := f.StreamID, f.StreamEnded()
+	if err := c.readBlock(f); err != nil {
+		return err
+	}
+	defer c.block.clear()
+	if id%2 == 0 {
+		return http2.ConnectionError(http2.ErrCodeProtocol) // section 5.1.1
+	}
+	c.mu.Lock()
+	s := c.streams[id]
+	switch {
+	case s != nil:
+		was := s.ended
+		s.ended = was || ended
+		short := s.declared >= 0 && s.got < s.declared
+		c.mu.Unlock()
+		switch {
+		case was:
+			return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+		case !ended || short || !c.block.trailers(s):
+			return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+		}
+		s.body.end(io.EOF)
+		return nil
+	case id <= c.maxID:
+		defer c.mu.Unlock()
+		switch {
+		case slices.Contains(c.resets, id):
+			return nil
+		case c.skipped:
+			return http2.ConnectionError(http2.ErrCodeProtocol) // section 5.1.1
+		}
+		return http2.ConnectionError(http2.ErrCodeStreamClosed) // section 5.1
+	case c.leaving:
+		c.mu.Unlock()
+		return nil // section 6.8: the child knows that it was not served
+	}
+	c.skipped = c.skipped || id > c.maxID+2 || c.maxID == 0 && id > 1
+	c.maxID = id
+	full := len(c.streams) >= h2MaxStreams
+	c.mu.Unlock()
+	if full {
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream} // section 5.1.2
+	}
+	s, ok := c.open(id, ended)
+	if !ok {
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+	}
+	c.child.tunnel.unused.Store(false)
+	c.mu.Lock()
+	s.window = c.initial
+	c.streams[id] = s
+	run := c.running < h2MaxStreams
+	if run {
+		c.running++
+	} else {
+		c.pending = append(c.pending, s)
+	}
+	flood := len(c.pending) > h2MaxPending
+	c.mu.Unlock()
+	switch {
+	case run:
+		c.p.workers.run(s)
+	case flood:
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return nil
+}
+
+// windowUpdate lets more be sent (section 6.9).
+func (c *h2conn) windowUpdate(f *http2.WindowUpdateFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.StreamID == 0 {
+		if c.window += int64(f.Increment); c.window > h2MaxWindow {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+		c.wake()
+		return nil
+	}
+	if f.StreamID > c.maxID {
+		return c.unopened()
+	}
+	s := c.streams[f.StreamID]
+	if s == nil {
+		return nil
+	}
+	if s.window += int64(f.Increment); s.window > h2MaxWindow {
+		return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeFlowControl}
+	}
+	s.cond.Signal()
+	return nil
+}
+
+// settings takes the child's (section 6.5).
+func (c *h2conn) settings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		if c.acked {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+		c.acked = true
+		return nil
+	}
+	if !c.forgive() {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := f.ForeachSetting(func(s http2.Setting) error {
+		if err := s.Valid(); err != nil {
+			return err
+		}
+		switch s.ID {
+		case http2.SettingHeaderTableSize:
+			c.encoder.SetMaxDynamicTableSize(s.Val)
+		case http2.SettingMaxFrameSize:
+			c.frame = min(int64(s.Val), h2FrameSize)
+		case http2.SettingInitialWindowSize:
+			// Windows may become negative (section 6.9.2).
+			more := int64(s.Val) - c.initial
+			c.initial = int64(s.Val)
+			for _, st := range c.streams {
+				if st.window += more; st.window > h2MaxWindow {
+					return http2.ConnectionError(http2.ErrCodeFlowControl)
+				}
+				st.cond.Signal()
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	c.putFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
+	return c.control()
+}
+
+// resetByChild ends a stream that the child has given up (section 6.4).
+func (c *h2conn) resetByChild(f *http2.RSTStreamFrame) error {
+	c.mu.Lock()
+	if f.StreamID > c.maxID {
+		defer c.mu.Unlock()
+		return c.unopened()
+	}
+	s := c.streams[f.StreamID]
+	if s != nil {
+		s.ended = true
+		c.drop(s)
+	}
+	c.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.stop(errStreamReset)
+	if !c.forgive() {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return nil
+}
+
+// resetStream ends a stream for what the child did on it.
+func (c *h2conn) resetStream(id uint32, code http2.ErrCode) error {
+	c.mu.Lock()
+	s := c.streams[id]
+	c.putReset(id, code)
+	if s != nil {
+		c.drop(s)
+	}
+	err := c.control()
+	c.mu.Unlock()
+	if s != nil {
+		s.stop(errStreamReset)
+	}
+	return err
+}
+
+// drop forgets a stream; mu is held. No frame of it is sent any more.
+func (c *h2conn) drop(s *h2stream) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	delete(c.streams, s.id)
+	s.cond.Broadcast()
+	if len(c.streams) == 0 {
+		c.idle = time.Now()
+	}
+}
+
+// dropAll forgets all streams, for good, and gives those that it has dropped; mu
+// is held.
+func (c *h2conn) dropAll() []*h2stream {
+	all := make([]*h2stream, 0, len(c.streams))
+	for _, s := range c.streams {
+		all = append(all, s)
+	}
+	for _, s := range all {
+		c.drop(s)
+	}
+	return all
+}
+
+// done is called when a handler has returned. It gives the next one that waits.
+func (c *h2conn) done() *h2stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.pending) > 0 {
+		next := c.pending[0]
+		c.pending[0] = nil
+		if c.pending = c.pending[1:]; !next.gone {
+			return next
+		}
+	}
+	c.running--
+	return nil
+}
+
+// goAway says that no more streams are served; mu is held.
+func (c *h2conn) goAway(code http2.ErrCode) {
+	if c.leaving && code == http2.ErrCodeNo {
+		return
+	}
+	if !c.leaving {
+		c.leaving, c.lastID = true, c.maxID
+	}
+	var b [8]byte
+	putUint32(b[:4], c.lastID)
+	putUint32(b[4:], uint32(code))
+	c.putFrame(http2.FrameGoAway, 0, 0, b[:])
+}
+
+// leave lets streams end and no more begin. When there are none, the child has
+// goAwayTime to close the connection.
+func (c *h2conn) leave() {
+	c.mu.Lock()
+	c.goAway(http2.ErrCodeNo)
+	none := len(c.streams) == 0
+	c.mu.Unlock()
+	c.kick()
+	if none {
+		c.linger()
+	}
+}
+
+// linger closes the connection when the child had time to read what was sent.
+func (c *h2conn) linger() { time.AfterFunc(goAwayTime, func() { _ = c.conn.Close() }) }
+
+// checkIdle ends a connection on which nothing has been asked for a while.
+func (c *h2conn) checkIdle() {
+	c.mu.Lock()
+	left := idleTime
+	if len(c.streams) == 0 {
+		left -= time.Since(c.idle)
+	}
+	if left > 0 && !c.over {
+		c.timer.Reset(left)
+	}
+	c.mu.Unlock()
+	if left <= 0 {
+		c.leave()
+	}
+}
+
+// closeIdle is called again and again by Shutdown: it lets streams end, and
+// closes the connection as soon as there is none.
+func (c *h2conn) closeIdle() {
+	c.mu.Lock()
+	c.goAway(http2.ErrCodeNo)
+	none, written := len(c.streams) == 0, len(c.out) == 0 && !c.writing
+	c.mu.Unlock()
+	c.kick()
+	if none && written {
+		_ = c.conn.Close()
+	}
+}
+
+// end is called when no more is read.
+func (c *h2conn) end() {
+	c.mu.Lock()
+	c.over = true
+	c.timer.Stop()
+	streams := c.dropAll()
+	c.pending = nil
+	c.out = nil
+	c.mu.Unlock()
+	c.cancel()
+	for _, s := range streams {
+		s.stop(errChildGone)
+	}
+	_ = c.conn.Close()
+	putReader(c.br)
+}
+
+// giveBack lets the child send as much again, on some stream.
+func (c *h2conn) giveBack(n int64) {
+	// Not each time: the child has the other half of the window meanwhile.
+	if c.unsent.Add(n) < h2ConnWindow/2 {
+		return
+	}
+	c.mu.Lock()
+	if n = c.unsent.Swap(0); n > 0 && !c.over {
+		c.receive += n
+		c.putWindowUpdate(0, n)
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+// The ends of a stream that its handler did not bring about.
+var (
+	errChildGone   = errors.New("the child's connection has ended")
+	errStreamReset = errors.New("the stream was reset")
+)

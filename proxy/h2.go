@@ -6,6 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,17 +28,20 @@ const (
 	// that were reset have not returned yet. More is an attack (CVE-2023-44487).
 	h2MaxPending = 4 * h2MaxStreams
 	// h2ConnWindow and h2StreamWindow are how much of bodies that nobody has read
-	// yet is held, in bytes. One stream never takes all.
-	h2ConnWindow   = 1 << 20
-	h2StreamWindow = 256 << 10
+	// yet is held, in bytes. One stream never takes all. Half as much for a stream
+	// makes uploads a sixth slower.
+	h2ConnWindow   = 2 << 20
+	h2StreamWindow = 512 << 10
 	// h2MaxHeaders is SETTINGS_MAX_HEADER_LIST_SIZE: as much as over HTTP/1.1, and
 	// the 32 bytes that count for each field (section 6.5.2), for some of them.
 	h2MaxHeaders = maxHeader + 10*32
 	// h2MaxContinuations bounds the frames of one header (CVE-2024-27316). As few
 	// as 130 hold the largest, and what is still read of one that is larger.
 	h2MaxContinuations = 256
-	// h2FrameSize is the largest frame of either side (section 6.5.2).
+	// h2FrameSize is the largest frame that we send, and h2MaxFrame is
+	// SETTINGS_MAX_FRAME_SIZE: uploads are faster with larger ones (section 6.5.2).
 	h2FrameSize = 16 << 10
+	h2MaxFrame  = 64 << 10
 	// h2Table is the size of the HPACK tables (RFC 7541, section 4.2).
 	h2Table = 4 << 10
 	// h2MaxOut is how much may wait to be written before handlers wait, in bytes.
@@ -50,6 +56,9 @@ const (
 
 	// prefaceTime is how long the child may take for its preface and settings.
 	prefaceTime = 10 * time.Second
+	// restTime is how long the child may go on sending after the answer has ended,
+	// as far as its window allows.
+	restTime = 500 * time.Millisecond
 	// goAwayTime is how long the child may take to read the last words on its
 	// connection: closing at once with unread input would reset it.
 	goAwayTime = time.Second
@@ -68,11 +77,13 @@ const (
 // http.Server hands each frame over to a goroutine that owns the connection,
 // and back, which costs as much as all the rest.
 type h2conn struct {
-	p      *Proxy
-	conn   *tls.Conn
-	child  *childConn
-	ctx    context.Context // of the connection
-	cancel context.CancelFunc
+	conn    net.Conn // TLS, its handshake done
+	handler http.Handler
+	workers *workers
+	log     *slog.Logger
+	ctx     context.Context // of the connection
+	cancel  context.CancelFunc
+	used    func() // called for each request
 
 	// Of the goroutine that reads.
 	br       *bufio.Reader
@@ -82,6 +93,7 @@ type h2conn struct {
 	begun    bool // the child's first SETTINGS have come
 	acked    bool // ours were acknowledged
 	caused   bool // reading has put something into out
+	hurried  bool // reading ends with headTime
 	credit   float64
 	credited time.Time
 
@@ -108,41 +120,48 @@ type h2conn struct {
 
 // serveH2 serves a connection whose handshake is done.
 func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
+	c := newH2(context.WithValue(p.ctx, childKey{}, child), conn, p, &p.workers, p.log)
+	unused := &child.tunnel.unused
+	unused.Store(true)
+	c.used = func() { unused.Store(false) }
+	child.tunnel.h2.Store(c)
+	p.fronts.Add(1)
+	defer func() {
+		child.tunnel.h2.Store(nil)
+		p.fronts.Add(-1)
+	}()
+	if strong(conn.ConnectionState()) {
+		c.serve(nil)
+	} else {
+		c.serve(http2.ConnectionError(http2.ErrCodeInadequateSecurity))
+	}
+}
+
+// newH2 is a connection that serve has to be called for.
+func newH2(ctx context.Context, conn net.Conn, handler http.Handler, workers *workers, log *slog.Logger) *h2conn {
 	c := &h2conn{
-		p: p, conn: conn, child: child,
+		conn: conn, handler: handler, workers: workers, log: log, used: func() {},
 		br: getReader(conn), receive: h2ConnWindow, credit: h2Burst,
 		streams: map[uint32]*h2stream{}, idle: time.Now(),
 		h2sender: h2sender{window: h2Window, initial: h2Window, frame: h2FrameSize},
 	}
-	c.ctx, c.cancel = context.WithCancel(context.WithValue(p.ctx, childKey{}, child))
+	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.framer = http2.NewFramer(nil, c.br)
 	c.framer.SetReuseFrames()
-	c.framer.SetMaxReadFrameSize(h2FrameSize)
+	c.framer.SetMaxReadFrameSize(h2MaxFrame)
 	c.decoder = hpack.NewDecoder(h2Table, c.block.add)
 	c.decoder.SetMaxStringLength(h2MaxHeaders)
 	c.encoder = hpack.NewEncoder(h2out{c})
 	c.encoder.SetMaxDynamicTableSizeLimit(h2Table)
-
-	p.fronts.Add(1)
-	child.tunnel.unused.Store(true)
-	child.tunnel.h2.Store(c)
-	c.mu.Lock()
-	c.timer = time.AfterFunc(idleTime, c.checkIdle)
-	c.mu.Unlock()
-	defer func() {
-		c.end()
-		child.tunnel.h2.Store(nil)
-		p.fronts.Add(-1)
-	}()
-	c.serve()
+	return c
 }
 
-// errWeakTLS is a suite that HTTP/2 does not allow (section 9.2.2).
-var errWeakTLS = http2.ConnectionError(http2.ErrCodeInadequateSecurity)
-
-// serve reads frames until the connection ends.
-func (c *h2conn) serve() {
+// serve reads frames until the connection ends. refuse is why it is not served at
+// all; nil when it is.
+func (c *h2conn) serve(refuse error) {
+	defer c.end()
 	c.mu.Lock()
+	c.timer = time.AfterFunc(idleTime, c.checkIdle)
 	c.putSettings()
 	c.putWindowUpdate(0, h2ConnWindow-h2Window)
 	c.mu.Unlock()
@@ -152,12 +171,9 @@ func (c *h2conn) serve() {
 	if _, err := io.ReadFull(c.br, preface[:]); err != nil {
 		return
 	}
-	var err error
-	switch {
-	case string(preface[:]) != http2.ClientPreface:
+	err := refuse
+	if string(preface[:]) != http2.ClientPreface {
 		err = http2.ConnectionError(http2.ErrCodeProtocol)
-	case !strong(c.conn.ConnectionState()):
-		err = errWeakTLS
 	}
 	for err == nil {
 		err = c.next()
@@ -172,7 +188,7 @@ func (c *h2conn) serve() {
 	default:
 		return // the child is gone, or was closed
 	}
-	c.p.log.Debug("closed an HTTP/2 connection for what the child sent", "host", c.child.host, "err", wrong)
+	c.log.Debug("closed an HTTP/2 connection for what the child sent", "err", wrong)
 	c.mu.Lock()
 	c.goAway(http2.ErrCode(wrong))
 	streams := c.dropAll()
@@ -201,15 +217,19 @@ var errMalformed = errors.New("malformed frame")
 
 // next reads one frame, or one whole header.
 func (c *h2conn) next() error {
-	f, err := c.read()
-	var wrong http2.StreamError
+	head, err := c.readHead()
 	switch {
-	case err == nil:
-		err = c.handle(f)
-		if !errors.As(err, &wrong) {
-			return err
+	case err != nil:
+	case head.Type == http2.FrameData && c.begun:
+		err = c.data(head)
+	default:
+		var f http2.Frame
+		if f, err = c.readFrame(head); err == nil {
+			err = c.handle(f)
 		}
-	case !errors.As(err, &wrong):
+	}
+	var wrong http2.StreamError
+	if !errors.As(err, &wrong) {
 		return err
 	}
 	if !c.forgive() {
@@ -221,21 +241,21 @@ func (c *h2conn) next() error {
 // h2FrameHeader is the size of a frame's header (section 4.1).
 const h2FrameHeader = 9
 
-// read reads a frame. It is valid until the next one is read.
-func (c *h2conn) read() (http2.Frame, error) {
+// readHead reads a frame's header.
+func (c *h2conn) readHead() (http2.FrameHeader, error) {
 	if c.br.Buffered() < h2FrameHeader {
 		c.answer()
 	}
-	head, err := c.framer.ReadFrameHeader()
-	if err != nil {
-		return nil, err
-	}
+	return c.framer.ReadFrameHeader()
+}
+
+// readFrame reads the rest of a frame. It is valid until the next one is read.
+func (c *h2conn) readFrame(head http2.FrameHeader) (http2.Frame, error) {
 	partOfHeader := head.Type == http2.FrameHeaders || head.Type == http2.FrameContinuation
 	if c.br.Buffered() < int(head.Length) {
 		c.answer()
-		if partOfHeader {
-			_ = c.conn.SetReadDeadline(time.Now().Add(headTime))
-			defer func() { _ = c.conn.SetReadDeadline(time.Time{}) }()
+		if head.Type == http2.FrameHeaders && c.begun {
+			c.hurry()
 		}
 	}
 	f, err := c.framer.ReadFrameForHeader(head)
@@ -259,6 +279,14 @@ func (c *h2conn) read() (http2.Frame, error) {
 		return nil, http2.ConnectionError(stream.Code)
 	}
 	return nil, err
+}
+
+// hurry gives the child headTime for the header that it has begun.
+func (c *h2conn) hurry() {
+	if !c.hurried {
+		c.hurried = true
+		_ = c.conn.SetReadDeadline(time.Now().Add(headTime))
+	}
 }
 
 // answer has written what reading has caused, before it waits for more. The
@@ -286,8 +314,6 @@ func (c *h2conn) forgive() bool {
 // handle acts on a frame.
 func (c *h2conn) handle(f http2.Frame) error {
 	switch f := f.(type) {
-	case *http2.DataFrame:
-		return c.data(f)
 	case *http2.HeadersFrame:
 		return c.headers(f)
 	case *http2.WindowUpdateFrame:
@@ -325,58 +351,121 @@ func (c *h2conn) control() error {
 	return nil
 }
 
-// data takes a part of a request's body (section 6.1).
-func (c *h2conn) data(f *http2.DataFrame) error {
-	id, size, data, ended := f.StreamID, int64(f.Length), f.Data(), f.StreamEnded()
-	c.mu.Lock()
-	if size > c.receive {
-		c.mu.Unlock()
-		return http2.ConnectionError(http2.ErrCodeFlowControl)
-	}
-	c.receive -= size
-	unserved := false
-	if id > c.maxID {
-		if unserved = c.leaving; !unserved {
-			c.mu.Unlock()
-			return errUnopened
+// data takes a part of a request's body, from the connection right to where it is
+// read (section 6.1).
+func (c *h2conn) data(head http2.FrameHeader) error {
+	size, padding := int64(head.Length), int64(0)
+	if head.Flags.Has(http2.FlagDataPadded) {
+		if size == 0 {
+			return errMalformed
+		}
+		n, err := c.br.ReadByte()
+		if err != nil {
+			return err
+		}
+		if padding = 1 + int64(n); padding > size {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
 		}
 	}
-	s := c.streams[id]
-	var wrong http2.ErrCode
+	s, err := c.admit(head, size-padding)
 	switch {
-	case unserved, s == nil && slices.Contains(c.resets, id):
-		// On its way before the child knew (sections 6.8 and 5.4.2).
-		c.mu.Unlock()
-		c.giveBack(size)
-		return nil
-	case s == nil || s.ended:
-		wrong = http2.ErrCodeStreamClosed
-	case size > s.receive:
-		wrong = http2.ErrCodeFlowControl
-	default:
-		s.receive -= size
-		s.got += int64(len(data))
-		if s.ended = ended; s.declared >= 0 && (s.got > s.declared || ended && s.got < s.declared) {
-			wrong = http2.ErrCodeProtocol // section 8.1.1
+	case s != nil:
+		err = s.body.fill(c, size-padding)
+	case err == nil || errors.As(err, new(http2.StreamError)):
+		if e := c.skip(size - min(padding, 1)); e != nil {
+			return e
 		}
-	}
-	c.mu.Unlock()
-	if wrong != 0 {
 		c.giveBack(size)
-		return http2.StreamError{StreamID: id, Code: wrong}
+		return err
 	}
-	if size == 0 && !ended && !c.forgive() {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	if err != nil {
+		return err
 	}
-	if padding := size - int64(len(data)); padding > 0 {
+	if padding > 0 {
+		if err := c.skip(padding - 1); err != nil {
+			return err
+		}
 		c.giveBack(padding)
 		s.giveBack(padding)
 	}
-	if len(data) > 0 && !s.body.put(data) {
-		c.giveBack(int64(len(data)))
+	if head.Flags.Has(http2.FlagDataEndStream) {
+		return c.ended(s)
 	}
-	if ended {
-		s.body.end(io.EOF)
+	if size == 0 && !c.forgive() {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return nil
+}
+
+// admit finds the stream of a DATA frame that has so many bytes besides its
+// padding. Without one, and without an error, nobody wants it.
+func (c *h2conn) admit(head http2.FrameHeader, bytes int64) (*h2stream, error) {
+	id, size := head.StreamID, int64(head.Length)
+	wrong := func(code http2.ErrCode) (*h2stream, error) {
+		return nil, http2.StreamError{StreamID: id, Code: code}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if size > c.receive {
+		return nil, http2.ConnectionError(http2.ErrCodeFlowControl)
+	}
+	c.receive -= size
+	s := c.streams[id]
+	switch {
+	case id == 0 || id > c.maxID && !c.leaving:
+		return nil, errUnopened
+	case id > c.maxID, s == nil && slices.Contains(c.resets, id):
+		return nil, nil // on its way before the child knew (sections 6.8 and 5.4.2)
+	case s == nil || s.ended:
+		return wrong(http2.ErrCodeStreamClosed)
+	case size > s.receive:
+		return wrong(http2.ErrCodeFlowControl)
+	}
+	s.receive -= size
+	if s.got += bytes; s.declared >= 0 && s.got > s.declared {
+		return wrong(http2.ErrCodeProtocol) // section 8.1.1
+	}
+	return s, nil
+}
+
+// ended notes that the child has ended its side of a stream.
+func (c *h2conn) ended(s *h2stream) error {
+	c.mu.Lock()
+	s.ended = true
+	short := s.declared >= 0 && s.got < s.declared
+	if s.answered {
+		c.drop(s)
+	}
+	c.mu.Unlock()
+	if short {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol} // section 8.1.1
+	}
+	s.body.end(io.EOF)
+	return nil
+}
+
+// readSome reads into b what there is, and at least a byte.
+func (c *h2conn) readSome(b []byte) (int, error) {
+	if c.br.Buffered() == 0 {
+		c.answer()
+	}
+	return c.br.Read(b)
+}
+
+// skip reads what nobody wants.
+func (c *h2conn) skip(n int64) error {
+	for n > 0 {
+		if c.br.Buffered() == 0 {
+			c.answer()
+			if _, err := c.br.Peek(1); err != nil {
+				return err
+			}
+		}
+		k, err := c.br.Discard(int(min(n, int64(c.br.Buffered()))))
+		if err != nil {
+			return err
+		}
+		n -= int64(k)
 	}
 	return nil
 }
@@ -407,17 +496,14 @@ func (c *h2conn) headers(f *http2.HeadersFrame) error {
 	switch {
 	case s != nil:
 		was := s.ended
-		s.ended = was || ended
-		short := s.declared >= 0 && s.got < s.declared
 		c.mu.Unlock()
 		switch {
 		case was:
 			return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
-		case !ended || short || !c.block.trailers(s):
+		case !ended || !c.block.trailers(s):
 			return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
 		}
-		s.body.end(io.EOF)
-		return nil
+		return c.ended(s)
 	case id <= c.maxID:
 		defer c.mu.Unlock()
 		switch {
@@ -442,7 +528,7 @@ func (c *h2conn) headers(f *http2.HeadersFrame) error {
 	if !ok {
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
 	}
-	c.child.tunnel.unused.Store(false)
+	c.used()
 	c.mu.Lock()
 	s.window = c.initial
 	c.streams[id] = s
@@ -456,7 +542,7 @@ func (c *h2conn) headers(f *http2.HeadersFrame) error {
 	c.mu.Unlock()
 	switch {
 	case run:
-		c.p.workers.run(s)
+		c.workers.run(s)
 	case flood:
 		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 	}
@@ -577,8 +663,12 @@ func (c *h2conn) drop(s *h2stream) {
 	s.gone = true
 	delete(c.streams, s.id)
 	s.cond.Broadcast()
-	if len(c.streams) == 0 {
-		c.idle = time.Now()
+	if len(c.streams) > 0 {
+		return
+	}
+	c.idle = time.Now()
+	if c.leaving && !c.over {
+		c.linger()
 	}
 }
 
@@ -597,17 +687,25 @@ func (c *h2conn) dropAll() []*h2stream {
 
 // done is called when a handler has returned. It gives the next one that waits.
 func (c *h2conn) done() *h2stream {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.pending) > 0 {
+	for {
+		c.mu.Lock()
+		if len(c.pending) == 0 {
+			c.running--
+			c.mu.Unlock()
+			return nil
+		}
 		next := c.pending[0]
 		c.pending[0] = nil
-		if c.pending = c.pending[1:]; !next.gone {
+		c.pending = c.pending[1:]
+		gone := next.gone
+		c.mu.Unlock()
+		if !gone {
 			return next
 		}
+		if next.body != nil {
+			next.body.close() // which gives back what has come of it
+		}
 	}
-	c.running--
-	return nil
 }
 
 // goAway says that no more streams are served; mu is held.

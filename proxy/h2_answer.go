@@ -198,6 +198,7 @@ func (s *h2stream) finish(whole bool) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	early := false
 	switch {
 	case s.gone:
 	case !whole:
@@ -218,13 +219,15 @@ func (s *h2stream) finish(whole bool) {
 			c.putFrame(http2.FrameData, http2.FlagDataEndStream, s.id, nil)
 			s.closed = true
 		}
-		if s.closed && !s.ended {
-			c.putReset(s.id, http2.ErrCodeNo) // section 8.1: the rest is not wanted
-		}
+		early = s.closed && !s.ended
 	}
-	c.drop(s)
-	if c.leaving && len(c.streams) == 0 {
-		c.linger()
+	if early {
+		// Section 8.1: the rest is not wanted. But curl 7.88, for one, takes a reset
+		// for a failure when it has not yet read the answer that came before.
+		s.answered = true
+		time.AfterFunc(restTime, s.refuseRest)
+	} else {
+		c.drop(s)
 	}
 	if c.writing || c.soon || len(c.out) == 0 {
 		return
@@ -238,6 +241,18 @@ func (s *h2stream) finish(whole bool) {
 		c.soon = false
 	}
 	c.write(h2Rounds)
+}
+
+// refuseRest has the child stop sending.
+func (s *h2stream) refuseRest() {
+	c := s.c
+	c.mu.Lock()
+	if !s.gone {
+		c.putReset(s.id, http2.ErrCodeNo)
+		c.drop(s)
+	}
+	c.mu.Unlock()
+	c.kick()
 }
 
 // abort cuts the answer off, so that it does not look whole; mu is held.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
@@ -59,12 +60,21 @@ func (c *h2conn) readBlock(f *http2.HeadersFrame) error {
 		if ended {
 			break
 		}
-		next, err := c.read()
+		c.hurry()
+		head, err := c.readHead()
+		if err != nil {
+			return err
+		}
+		next, err := c.readFrame(head)
 		if err != nil {
 			return err
 		}
 		more := next.(*http2.ContinuationFrame) // the framer takes nothing else
 		part, ended = more.HeaderBlockFragment(), more.HeadersEnded()
+	}
+	if c.hurried {
+		c.hurried = false
+		_ = c.conn.SetReadDeadline(time.Time{})
 	}
 	c.decoder.SetEmitEnabled(true)
 	if c.decoder.Close() != nil {
@@ -145,17 +155,13 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 	if r.Header, declared, ok = b.header(fields); !ok {
 		return r, 0, false
 	}
-	// Section 8.3.1: Host, when there is one as well, says the same. Which of two
-	// counts would be a guess.
-	if hosts := r.Header["Host"]; len(hosts) > 0 {
-		if len(hosts) > 1 || r.Host != "" && r.Host != hosts[0] {
-			return r, 0, false
-		}
-		r.Host = hosts[0]
-		delete(r.Header, "Host")
-	}
-	if r.Host != "" && (!httpguts.ValidHostHeader(r.Host) || strings.Contains(r.Host, "@")) {
+	if strings.Contains(r.Host, "@") {
 		return r, 0, false
+	}
+	// Section 8.3.1. A Host beside an authority stays in the header: exchange holds
+	// both to the host of the tunnel, and the audit shows who tries what.
+	if hosts := r.Header["Host"]; r.Host == "" && len(hosts) > 0 {
+		r.Host = hosts[0]
 	}
 	if r.Method == http.MethodConnect {
 		// Section 8.5. What it is answered is up to the proxy.
@@ -175,14 +181,14 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 	}
 	for _, v := range r.Header["Trailer"] {
 		for name := range strings.SplitSeq(v, ",") {
-			switch name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); name {
-			case "", "Transfer-Encoding", "Trailer", "Content-Length":
-			default:
-				if r.Trailer == nil {
-					r.Trailer = http.Header{}
-				}
-				r.Trailer[name] = nil
+			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
+			switch {
+			case !httpguts.ValidHeaderFieldName(name), name == "Transfer-Encoding", name == "Trailer", name == "Content-Length":
+				continue
+			case r.Trailer == nil:
+				r.Trailer = http.Header{}
 			}
+			r.Trailer[name] = nil
 		}
 	}
 	delete(r.Header, "Trailer")

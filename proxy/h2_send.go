@@ -97,6 +97,7 @@ func (c *h2sender) putSettings() {
 	for _, s := range [...]http2.Setting{
 		{ID: http2.SettingMaxConcurrentStreams, Val: h2MaxStreams},
 		{ID: http2.SettingInitialWindowSize, Val: h2StreamWindow},
+		{ID: http2.SettingMaxFrameSize, Val: h2MaxFrame},
 		{ID: http2.SettingMaxHeaderListSize, Val: h2MaxHeaders},
 	} {
 		b = binary.BigEndian.AppendUint16(b, uint16(s.ID))

@@ -20,13 +20,14 @@ type h2stream struct {
 	declared int64 // length of the body; -1 when it is not known
 
 	// mu of the connection guards these.
-	gone    bool  // no frame of it is sent any more
-	ended   bool  // the child has ended its side
-	got     int64 // of the body
-	receive int64 // what the child may still send
-	window  int64 // what may still be sent; may be negative
-	cond    sync.Cond
-	waits   bool
+	gone     bool  // no frame of it is sent any more
+	ended    bool  // the child has ended its side
+	answered bool  // and we ours, before that
+	got      int64 // of the body
+	receive  int64 // what the child may still send
+	window   int64 // what may still be sent; may be negative
+	cond     sync.Cond
+	waits    bool
 
 	h2answer
 }
@@ -36,7 +37,7 @@ func (s *h2stream) run() {
 	whole := false
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
-			s.c.p.log.Error("panic on a request", "panic", v, "stack", string(debug.Stack()))
+			s.c.log.Error("panic on a request", "panic", v, "stack", string(debug.Stack()))
 		}
 		s.cancel()
 		if s.body != nil {
@@ -47,7 +48,7 @@ func (s *h2stream) run() {
 	if s.tooLong {
 		problemf(headerTooLarge, "the header is over %d bytes", maxHeader).write(s)
 	} else {
-		s.c.p.ServeHTTP(s, s.req)
+		s.c.handler.ServeHTTP(s, s.req)
 	}
 	whole = true
 }
@@ -87,9 +88,10 @@ type h2body struct {
 
 	mu       sync.Mutex
 	cond     sync.Cond
-	chunks   []*[h2Chunk]byte // the first from..., the last up to ...end
+	chunks   []*[h2Chunk]byte // what is unread is behind from in the first, and before upTo in the last
 	from     int
 	upTo     int
+	filling  bool  // the rest of the last one is being written to
 	err      error // after what is in chunks
 	closed   bool
 	consumed int64 // and not given back to the stream
@@ -97,23 +99,47 @@ type h2body struct {
 	expect   bool // the child waits for a 100
 }
 
-// put adds what has come; false when nobody will read it.
-func (b *h2body) put(data []byte) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	for len(data) > 0 {
+// fill adds n bytes that are read from the connection, or passes over them when
+// nobody will read them.
+func (b *h2body) fill(c *h2conn, n int64) error {
+	for n > 0 {
+		b.mu.Lock()
+		if b.closed {
+			b.mu.Unlock()
+			if err := c.skip(n); err != nil {
+				return err
+			}
+			c.giveBack(n)
+			return nil
+		}
 		if len(b.chunks) == 0 || b.upTo == h2Chunk {
 			b.chunks, b.upTo = append(b.chunks, h2Chunks.Get().(*[h2Chunk]byte)), 0
 		}
-		n := copy(b.chunks[len(b.chunks)-1][b.upTo:], data)
-		b.upTo += n
-		data = data[n:]
+		into := b.chunks[len(b.chunks)-1][b.upTo:]
+		b.filling = true
+		b.mu.Unlock()
+
+		k, err := c.readSome(into[:min(n, int64(len(into)))])
+
+		b.mu.Lock()
+		b.filling = false
+		left := int64(0)
+		if b.closed {
+			left = int64(k)
+		} else {
+			b.upTo += k
+			b.cond.Signal()
+		}
+		b.mu.Unlock()
+		if left > 0 {
+			c.giveBack(left)
+		}
+		if err != nil {
+			return err
+		}
+		n -= int64(k)
 	}
-	b.cond.Signal()
-	return true
+	return nil
 }
 
 // end says that nothing more will come.
@@ -143,14 +169,14 @@ func (b *h2body) Read(p []byte) (int, error) {
 		b.s.sendContinue()
 		b.mu.Lock()
 	}
-	for len(b.chunks) == 0 && b.err == nil && !b.closed && len(p) > 0 {
+	for b.unread() == 0 && b.err == nil && !b.closed && len(p) > 0 {
 		b.cond.Wait()
 	}
 	switch {
 	case b.closed:
 		b.mu.Unlock()
 		return 0, errClosedBody
-	case len(b.chunks) == 0:
+	case b.unread() == 0:
 		defer b.mu.Unlock()
 		if b.err == io.EOF {
 			// Those that were announced, and no others.
@@ -164,14 +190,14 @@ func (b *h2body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n := 0
-	for n < len(p) && len(b.chunks) > 0 {
-		upTo := h2Chunk
-		if len(b.chunks) == 1 {
+	for n < len(p) && b.unread() > 0 {
+		upTo, last := h2Chunk, len(b.chunks) == 1
+		if last {
 			upTo = b.upTo
 		}
 		k := copy(p[n:], b.chunks[0][b.from:upTo])
 		n += k
-		if b.from += k; b.from == upTo {
+		if b.from += k; b.from == upTo && !(last && b.filling) {
 			h2Chunks.Put(b.chunks[0])
 			b.chunks[0] = nil
 			b.chunks, b.from = b.chunks[1:], 0
@@ -201,8 +227,10 @@ func (b *h2body) close() {
 	left := int64(0)
 	if !b.closed {
 		left = int64(b.unread())
-		for _, chunk := range b.chunks {
-			h2Chunks.Put(chunk)
+		for i, chunk := range b.chunks {
+			if !b.filling || i < len(b.chunks)-1 {
+				h2Chunks.Put(chunk)
+			}
 		}
 		b.chunks, b.closed = nil, true
 		b.cond.Broadcast()

@@ -37,6 +37,7 @@ need libnss3-tools have certutil
 need default-jdk-headless have javac
 need chromium have chromium
 need postgresql postgres
+need nghttp2-client have h2load
 need tinyproxy have tinyproxy
 need microsocks have microsocks
 need awscli test -x /usr/bin/aws

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -81,8 +80,7 @@ type h2conn struct {
 	handler http.Handler
 	workers *workers
 	log     *slog.Logger
-	ctx     context.Context // of the connection
-	cancel  context.CancelFunc
+	child   *childConn
 	used    func() // called for each request
 
 	// Of the goroutine that reads.
@@ -118,14 +116,15 @@ type h2conn struct {
 	h2sender
 }
 
-// serveH2 serves a connection whose handshake is done.
+// serveH2 serves a connection whose handshake is done. The caller has counted it in
+// fronts.
 func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
-	c := newH2(context.WithValue(p.ctx, childKey{}, child), conn, p, &p.workers, p.log)
+	c := newH2(conn, child, p, &p.workers, p.log)
 	unused := &child.tunnel.unused
 	unused.Store(true)
 	c.used = func() { unused.Store(false) }
 	child.tunnel.h2.Store(c)
-	p.fronts.Add(1)
+	defer p.rescue(child)
 	defer func() {
 		child.tunnel.h2.Store(nil)
 		p.fronts.Add(-1)
@@ -138,14 +137,13 @@ func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
 }
 
 // newH2 is a connection that serve has to be called for.
-func newH2(ctx context.Context, conn net.Conn, handler http.Handler, workers *workers, log *slog.Logger) *h2conn {
+func newH2(conn net.Conn, child *childConn, handler http.Handler, workers *workers, log *slog.Logger) *h2conn {
 	c := &h2conn{
-		conn: conn, handler: handler, workers: workers, log: log, used: func() {},
+		conn: conn, child: child, handler: handler, workers: workers, log: log, used: func() {},
 		br: getReader(conn), receive: h2ConnWindow, credit: h2Burst,
 		streams: map[uint32]*h2stream{}, idle: time.Now(),
 		h2sender: h2sender{window: h2Window, initial: h2Window, frame: h2FrameSize},
 	}
-	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.framer = http2.NewFramer(nil, c.br)
 	c.framer.SetReuseFrames()
 	c.framer.SetMaxReadFrameSize(h2MaxFrame)
@@ -776,7 +774,6 @@ func (c *h2conn) end() {
 	c.pending = nil
 	c.out = nil
 	c.mu.Unlock()
-	c.cancel()
 	for _, s := range streams {
 		s.stop(errChildGone)
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -108,9 +107,8 @@ func (c *h2conn) open(id uint32, ended bool) (*h2stream, bool) {
 		s.body.cond.L = &s.body.mu
 		s.req.Body, s.req.ContentLength = s.body, s.declared
 	}
-	var ctx context.Context
-	ctx, s.cancel = context.WithCancel(c.ctx)
-	s.req = s.req.WithContext(ctx)
+	s.life.c = c.child
+	s.req = s.req.WithContext(&s.life)
 	return s, true
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -103,7 +102,7 @@ func byOurs(t testing.TB, input []byte, streams int) (map[string]h2view, []h2eve
 	client, server := net.Pipe()
 	ws := &workers{}
 	defer ws.close()
-	c := newH2(context.Background(), server, v, ws, slog.New(slog.DiscardHandler))
+	c := newH2(server, nil, v, ws, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() {
 		c.serve(nil)
@@ -388,7 +387,7 @@ func FuzzH2(f *testing.F) {
 		client, server := net.Pipe()
 		ws := &workers{}
 		defer ws.close()
-		c := newH2(context.Background(), server, &views{seen: map[string]h2view{}}, ws, slog.New(slog.DiscardHandler))
+		c := newH2(server, nil, &views{seen: map[string]h2view{}}, ws, slog.New(slog.DiscardHandler))
 		done, read := make(chan struct{}), make(chan error, 1)
 		go func() {
 			c.serve(nil)

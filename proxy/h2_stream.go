@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"runtime/debug"
@@ -13,9 +12,9 @@ type h2stream struct {
 	c       *h2conn
 	id      uint32
 	req     *http.Request
-	cancel  context.CancelFunc // ends the request's context
-	body    *h2body            // nil when the request has none
-	tooLong bool               // its header was
+	life    life    // the request's context
+	body    *h2body // nil when the request has none
+	tooLong bool    // its header was
 
 	declared int64 // length of the body; -1 when it is not known
 
@@ -39,7 +38,7 @@ func (s *h2stream) run() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
 			s.c.log.Error("panic on a request", "panic", v, "stack", string(debug.Stack()))
 		}
-		s.cancel()
+		s.life.end(nil)
 		if s.body != nil {
 			s.body.close()
 		}
@@ -58,7 +57,7 @@ func (s *h2stream) stop(err error) {
 	if s.body != nil {
 		s.body.end(err)
 	}
-	s.cancel()
+	s.life.end(nil)
 }
 
 // giveBack lets the child send as much again; not when it has ended.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +71,7 @@ func newH2PeerThat(t testing.TB, h http.HandlerFunc, reads bool) *h2peer {
 	p.fr = http2.NewFramer(client, nil)
 	p.fr.AllowIllegalWrites = true
 	p.enc = hpack.NewEncoder(&p.buf)
-	p.c = newH2(context.Background(), server, h, ws, slog.New(slog.DiscardHandler))
+	p.c = newH2(server, nil, h, ws, slog.New(slog.DiscardHandler))
 	go func() {
 		p.c.serve(nil)
 		close(p.stopped)

@@ -86,12 +86,12 @@ func (p *Proxy) intercept(c *childConn, br *bufio.Reader, to target) {
 	}
 	// conn's own method, so that a write that was cut short by it is noticed.
 	_ = conn.SetDeadline(time.Time{})
+	serve := p.serveFront
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
-		p.serveH2(conn, c)
-		return
+		serve = p.serveH2
 	}
 	// On a stack of its own: that of a handshake is deep, and would be held for as
 	// long as the connection lasts.
 	p.fronts.Add(1)
-	go p.serveFront(conn, c)
+	go serve(conn, c)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// life is the context of one request on a front. A chain of the standard
+// life is the context of one request on a front, or a stream of HTTP/2. A chain of the standard
 // library's would do the same: it costs a fifth of what such a request allocates.
 //
 // It has no parent: what ends it is the child's connection (see watch), the

@@ -5,7 +5,8 @@
 //
 // One file is one step: connect.go reads the CONNECT and knows the grant by its
 // token; blind.go tunnels; intercept.go speaks TLS in the host's name; front.go
-// reads the usual requests of HTTP/1.1 and leaves all others to net/http;
+// reads the usual requests of HTTP/1.1 and leaves all others to net/http; h2.go
+// and the files beside it serve HTTP/2;
 // exchange.go takes one request through resolving, sending and answering;
 // answer.go streams the response, upgrade.go what follows a 101; plain.go is
 // for requests with a whole URL, outside of a tunnel; upstream.go and dial.go own the connections to the
@@ -139,7 +140,9 @@ func New(c Config) *Proxy {
 	p.pools.make = p.newPool
 	p.handoff = &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
 	p.server = &http.Server{
-		Handler:           p,
+		Handler: p,
+		// HTTP/2 is h2.go's.
+		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: headTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
@@ -154,6 +157,7 @@ func New(c Config) *Proxy {
 			childOf(c).tunnel.unused.Store(s == http.StateNew)
 		},
 	}
+	p.server.Protocols.SetHTTP1(true)
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
 	p.idPrefix = hex.EncodeToString(b[:]) + "-"

@@ -84,6 +84,44 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestShutdownOverHTTP2: streams end, and their connection with them; one without
+// is closed at once, and one that has just been opened soon.
+func TestShutdownOverHTTP2(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			_ = http.NewResponseController(rw).Flush()
+			close(entered)
+			<-release
+		}
+		echo(rw, r)
+	})
+	idle, unused := w.client(http2), w.dialProxy()
+	sawOf(t, w.get(idle, "https://api.openai.com/"))
+	raw, _ := w.tunnel("api.openai.com:443", "api.openai.com", http2)
+	res := w.get(w.client(http2), "https://api.openai.com/slow")
+	<-entered
+	down := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		down <- w.proxy.Shutdown(ctx)
+	}()
+	if _, err := io.Copy(io.Discard, raw); isTimeout(err) {
+		t.Error("a connection without a request stayed open")
+	}
+	close(release)
+	sawOf(t, res)
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, unused); isTimeout(err) {
+		t.Error("a connection without a CONNECT stayed open")
+	}
+}
+
 // TestShutdownCutsOff: what does not end is ended when the time is up.
 func TestShutdownCutsOff(t *testing.T) {
 	t.Parallel()

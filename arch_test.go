@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"ca":              {""},
 	"scrub":           {""},
 	"flow":            {"", "provider"},
-	"broker":          {"", "route", "flow"},
+	"broker":          {"", "route", "flow", "scrub"},
 	"sigv4":           {""},
 	"sigv4/sigv4test": {},
 	"proxy":           {"", "route", "scrub", "sigv4"},

@@ -345,7 +345,7 @@ func TestDaemonEnvironment(t *testing.T) {
 	o.Environ = []string{
 		"PATH=/bin", "HOME=/h", "LC_ALL=C", "XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"),
 		"AUTHSOME_MASTER_KEY=k", "AUTHSOME_MASTER_KEY_FILE=f", "AUTHSOME_HOME=/elsewhere",
-		"AUTHSOME_KEYRING=off", "AUTHSOME_PORT=1", "AUTHSOME_LOG=debug",
+		"AUTHSOME_KEYRING=off", "AUTHSOME_PORT=1", "AUTHSOME_LOG=debug", "AUTHSOME_LIMITS=memory=1MB",
 		"HTTPS_PROXY=http://evil", "https_proxy=http://evil", "ALL_PROXY=x", "SSL_CERT_FILE=evil.pem", "SSL_CERT_DIR=evil",
 		"OPENAI_API_KEY=sk", "LD_PRELOAD=evil.so", "GODEBUG=x", "AUTHSOME_MASTER_KEYS=x",
 	}
@@ -353,7 +353,7 @@ func TestDaemonEnvironment(t *testing.T) {
 	got := starts(t, home)[0]
 	slices.Sort(got)
 	want := []string{
-		"AUTHSOME_HOME=" + home, "AUTHSOME_KEYRING=off", "AUTHSOME_LOG=debug", "AUTHSOME_MASTER_KEY=k", "AUTHSOME_MASTER_KEY_FILE=f",
+		"AUTHSOME_HOME=" + home, "AUTHSOME_KEYRING=off", "AUTHSOME_LIMITS=memory=1MB", "AUTHSOME_LOG=debug", "AUTHSOME_MASTER_KEY=k", "AUTHSOME_MASTER_KEY_FILE=f",
 		"AUTHSOME_PORT=1", "HOME=/h", "LC_ALL=C", "PATH=/bin",
 		"XDG_RUNTIME_DIR=" + os.Getenv("XDG_RUNTIME_DIR"),
 	}

@@ -185,7 +185,7 @@ func (b *Broker) commit(ctx context.Context, id authsome.Identity, l *login, p *
 
 	next := *l
 	next.Status, next.Replaced, next.Default = authsome.LoginCompleted, old != nil, conn.IsDefault
-	next.Account, next.Notes = out.account, append(out.notes, a.sameAccount(&conn)...)
+	next.Account, next.Notes = out.account, append(append(out.notes, a.sameAccount(&conn)...), noteWeak(p, rec, out.cred)...)
 	definition, found := l.work.Definition, l.work.found
 	next.forget()
 	loginRow, err := b.sealLogin(&next)

@@ -19,8 +19,8 @@ func newDaemonCmd(a *app) *cobra.Command {
 	cmd.Long = `The daemon holds the vault, and puts credentials on requests. Any command starts
 it when it is needed, and hands on what says which vault that is and how the
 daemon does its work: AUTHSOME_HOME, AUTHSOME_MASTER_KEY,
-AUTHSOME_MASTER_KEY_FILE, AUTHSOME_KEYRING, AUTHSOME_PORT and AUTHSOME_LOG.
-They count until the daemon ends: after a change, ` + "`authsome daemon restart`" + `.
+AUTHSOME_MASTER_KEY_FILE, AUTHSOME_KEYRING, AUTHSOME_PORT, AUTHSOME_LOG and
+AUTHSOME_LIMITS. They count until the daemon ends: after a change, ` + "`authsome daemon restart`" + `.
 
 Which way it takes to the services and whom it trusts there (HTTPS_PROXY,
 NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR) it takes from ` + "`authsome daemon serve`" + ` only;

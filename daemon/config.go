@@ -45,7 +45,7 @@ type Config struct {
 	// nobody. It may be daemon.log itself.
 	Stderr io.Writer
 	// Getenv reads the environment; nil is os.Getenv. Master keys, HTTPS_PROXY,
-	// HTTP_PROXY, ALL_PROXY and NO_PROXY come from it. SSL_CERT_FILE and SSL_CERT_DIR are
+	// HTTP_PROXY, ALL_PROXY, NO_PROXY and AUTHSOME_LIMITS come from it. SSL_CERT_FILE and SSL_CERT_DIR are
 	// read by crypto/x509 from the real environment.
 	Getenv func(string) string
 	// Keyring keeps the master key where the vault is set up so; nil is the

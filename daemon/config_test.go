@@ -190,3 +190,27 @@ func TestHolderForPeople(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestLimitsAreSet by AUTHSOME_LIMITS, and what cannot be read is named.
+func TestLimitsAreSet(t *testing.T) {
+	l, err := parseLimits(" run-connections=100, run-memory=64MB\tmemory=128MB run-hosts=7")
+	if err != nil || l.RunConnections != 100 || l.RunMemory != 64<<20 || l.Memory != 128<<20 || l.RunHosts != 7 || l.Requests == 0 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for text, want := range map[string]string{
+		"connections":         `"connections" is not NAME=NUMBER`,
+		"run-connections=0":   "is no number from 1",
+		"run-requests=-1":     "is no number from 1",
+		"memory=256":          "is no number of megabytes",
+		"tunnels=3":           `no limit "tunnels"`,
+		"requests=5000000000": "is no number from 1",
+	} {
+		_, err := parseLimits(text)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(authsome.HintOf(err), "run-connections") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := open(t.Context(), Config{Home: t.TempDir(), Getenv: env(map[string]string{"AUTHSOME_LIMITS": "x"})}); err == nil {
+		t.Error("a daemon starts with limits that it cannot read")
+	}
+}

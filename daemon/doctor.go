@@ -36,7 +36,9 @@ var checks = []check{
 	{"vault", (*Daemon).checkVault},
 	{"providers", (*Daemon).checkProviders},
 	{"ca", (*Daemon).checkAuthority},
+	{"credentials", (*Daemon).checkCredentials},
 	{"proxy", (*Daemon).checkProxy},
+	{"limits", (*Daemon).checkLimits},
 }
 
 // checkTimeout bounds one check.
@@ -278,6 +280,23 @@ func (d *Daemon) checkProxy(ctx context.Context) api.Check {
 	return ok("a request through the proxy and its certificate works")
 }
 
+// checkCredentials names those that are not overwritten in answers.
+func (d *Daemon) checkCredentials(context.Context) api.Check {
+	weak := d.broker.Weak(localIdentity)
+	if len(weak) == 0 {
+		return ok("all can be found where a service repeats them")
+	}
+	var names []string
+	for _, c := range weak[:min(len(weak), maxListed)] {
+		names = append(names, c.Provider+" ("+c.Name+")")
+	}
+	if n := len(weak) - len(names); n > 0 {
+		names = append(names, fmt.Sprintf("%d more", n))
+	}
+	return warning(fmt.Sprintf("authsome login %s --connection %s --force", weak[0].Provider, weak[0].Name),
+		"too short or too common to be overwritten where a service repeats them: %s; log in with longer ones", strings.Join(names, ", "))
+}
+
 // checkKeyring asks the keyring, in a time that a locked one would use up. It
 // only matters to a vault that is opened by it.
 func (d *Daemon) checkKeyring(ctx context.Context) api.Check {
@@ -313,6 +332,9 @@ func (d *Daemon) publicReady(ctx context.Context) (bool, any) {
 	out := api.Ready{Status: "ready", Checks: map[string]string{}, Issues: []string{}, Warnings: []string{}}
 	for _, c := range d.checkAll(ctx) {
 		text := c.Name + ": " + strings.ReplaceAll(c.Text, d.home, "AUTHSOME_HOME")
+		if c.Name == "credentials" && c.Warn {
+			text = c.Name + ": authsome doctor" // which are easily guessed is not for everybody
+		}
 		switch {
 		case !c.OK:
 			out.Status, out.Checks[c.Name] = "not_ready", "failed"

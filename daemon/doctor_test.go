@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,5 +178,39 @@ func TestSelfCheckReachesNothingElse(t *testing.T) {
 	}
 	if _, ok := d.self.Grant("x"); ok {
 		t.Error("any token opens it")
+	}
+}
+
+// TestDoctorNamesWeakCredentials to the person, and to nobody else on the machine.
+func TestDoctorNamesWeakCredentials(t *testing.T) {
+	d, c := inProcess(t)
+	ctx := context.Background()
+	l, err := c.BeginLogin(ctx, api.LoginRequest{Provider: "brevo", Flow: string(authsome.FlowAPIKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.SubmitLogin(ctx, l.ID, map[string]authsome.Secret{"api_key": authsome.NewSecret("password")}); err != nil {
+		t.Fatal(err)
+	}
+	got := checkNamed(t, c, "credentials")
+	if !got.OK || !got.Warn || !strings.Contains(got.Text, "brevo (default)") || got.Fix != "authsome login brevo --connection default --force" {
+		t.Errorf("%+v", got)
+	}
+	_, ready := d.publicReady(ctx)
+	if text := fmt.Sprint(ready); strings.Contains(text, "brevo") || !strings.Contains(text, "credentials: authsome doctor") {
+		t.Errorf("the browser's port tells %s", text)
+	}
+}
+
+// TestDoctorShowsLimits, and warns of a system that permits few files.
+func TestDoctorShowsLimits(t *testing.T) {
+	d, c := inProcess(t)
+	got := checkNamed(t, c, "limits")
+	if !got.OK || got.Warn || !strings.Contains(got.Text, "connections 0 of ") {
+		t.Errorf("%+v", got)
+	}
+	d.limits = d.limits.ForDescriptors(512)
+	if got := checkNamed(t, c, "limits"); !got.OK || !got.Warn || !strings.Contains(got.Fix, "ulimit") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -51,6 +51,7 @@ type Daemon struct {
 	browser     *browserPort
 	socket      *api.Listener
 	upstream    proxy.Upstream
+	limits      proxy.Limits
 
 	runs  *runs
 	self  selfCheck
@@ -94,6 +95,9 @@ func open(ctx context.Context, c Config) (_ *Daemon, err error) {
 		return nil, err
 	}
 	if d.upstream, err = upstream(d.cfg.Getenv); err != nil {
+		return nil, err
+	}
+	if d.limits, err = parseLimits(d.cfg.Getenv(limitsVariable)); err != nil {
 		return nil, err
 	}
 	if err := api.EnsureHome(d.home); err != nil {
@@ -145,7 +149,7 @@ func (d *Daemon) openRecords(ctx context.Context) error {
 		RedirectURI: d.redirectURI,
 	})
 	d.self = selfCheck{Broker: d.broker, token: authsome.NewSecret(randomName())}
-	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.authorities, Upstream: d.upstream, Logger: d.log})
+	d.proxy = proxy.New(proxy.Config{Resolver: &d.self, Issuer: d.authorities, Upstream: d.upstream, Logger: d.log, Limits: d.limits})
 	d.broker.Subscribe(d.proxy.Reconsider)
 	d.loadedAt = time.Now()
 	if err := d.broker.Load(ctx); err != nil {

@@ -194,6 +194,19 @@ func (x *exchange) reserve(n int64) *problem {
 		"the requests of this run, or of all runs together, keep too much of their bodies in memory"))
 }
 
+// messageRoom is what messages ask for memory.
+func (x *exchange) messageRoom(n int) bool {
+	if n < 0 {
+		x.p.limits.give(x.c.account, memory, int64(-n))
+		return true
+	}
+	if x.p.limits.try(x.c.account, memory, int64(n)) {
+		return true
+	}
+	x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, problemf(outOfMemory, "%s", noRoom.reason))
+	return false
+}
+
 func (x *exchange) release() { x.p.limits.give(x.c.account, memory, x.reserved) }
 
 // unknown are the connections to one port that have shown no token yet, the oldest

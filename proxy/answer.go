@@ -24,6 +24,13 @@ func (x *exchange) deliver(res *http.Response) {
 	x.from, _ = res.Body.(*linkBody)
 	together := x.from != nil && x.from.link.br.Buffered() > 0
 	x.hideAddress(res.Header)
+	if x.scrub != nil {
+		// There is no waiting any more, nor is there for what comes without having
+		// been asked for; but others wait, and what is asked for next is cheaper.
+		n := scrub.Window(res.Header["Content-Encoding"])
+		x.p.limits.force(x.c.account, memory, n)
+		x.reserved += n
+	}
 	x.report = x.scrub.Response(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.switchProtocols(res)

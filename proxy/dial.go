@@ -41,8 +41,17 @@ func dialer(r reach) *net.Dialer {
 }
 
 // dial makes the TCP connection to a service, through the upstream proxy when
-// there is one.
+// there is one. What is kept open for later requests makes room for it.
 func (p *Proxy) dial(ctx context.Context, host string, port int, r reach) (net.Conn, error) {
+	conn, err := p.dialOnce(ctx, host, port, r)
+	if netguard.Exhausted(err) {
+		p.pools.closeIdle()
+		conn, err = p.dialOnce(ctx, host, port, r)
+	}
+	return conn, err
+}
+
+func (p *Proxy) dialOnce(ctx context.Context, host string, port int, r reach) (net.Conn, error) {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	via, err := p.upstreamProxy("https", addr)
 	if err != nil {

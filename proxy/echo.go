@@ -81,6 +81,9 @@ func (x *exchange) ask(header http.Header) {
 		return
 	}
 	x.scrub.Ask(header)
+	if x.p.limits.low(x.c.account, memory) {
+		scrub.Spare(header)
+	}
 	if isWebSocket(x.upgrade) {
 		delete(header, extensionsHeader) // compressed messages cannot be looked into
 	}

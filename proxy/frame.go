@@ -50,6 +50,7 @@ const (
 	statusProtocol uint16 = 1002
 	statusPolicy   uint16 = 1008
 	statusTooBig   uint16 = 1009
+	statusTryLater uint16 = 1013 // https://www.iana.org/assignments/websocket
 )
 
 func malformed(format string, args ...any) *refusal {

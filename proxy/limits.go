@@ -125,6 +125,25 @@ func (s *limiter) await(ctx context.Context, a *account, r resource, n int64) bo
 	return s.quotas[r].take(&a.shares[r], n) || s.quotas[r].await(ctx, &a.shares[r], n)
 }
 
+// force takes what cannot be refused.
+func (s *limiter) force(a *account, r resource, n int64) {
+	if n > 0 {
+		q := &s.quotas[r]
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.grant(&a.shares[r], n)
+	}
+}
+
+// low reports whether the run, or all together, use more than half of what they
+// may.
+func (s *limiter) low(a *account, r resource) bool {
+	q := &s.quotas[r]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.used > q.total/2 || a.shares[r].used > q.each/2
+}
+
 func (s *limiter) give(a *account, r resource, n int64) { s.quotas[r].give(&a.shares[r], n) }
 
 // slots is a semaphore.
@@ -150,3 +169,18 @@ func (s slots) await(ctx context.Context) bool {
 }
 
 func (s slots) give() { <-s }
+
+// Usage is what children use at the moment.
+type Usage struct {
+	Connections, Requests int
+	Memory                int64 // bytes
+}
+
+// Usage gives what children use at the moment.
+func (p *Proxy) Usage() Usage {
+	level := func(r resource) int64 {
+		used, _ := p.limits.quotas[r].level()
+		return used
+	}
+	return Usage{Connections: int(level(connections)), Requests: int(level(requests)), Memory: level(memory)}
+}

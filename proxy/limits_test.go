@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
@@ -10,8 +11,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -425,5 +429,117 @@ func TestTooLong(t *testing.T) {
 			}
 			problem(t, res, tt.status, tt.code)
 		})
+	}
+}
+
+// TestGreedyDecoders: when memory gets short, services are asked for what costs
+// little to decode.
+func TestGreedyDecoders(t *testing.T) {
+	t.Parallel()
+	w := sharedWorld(t, proxy.Limits{RunMemory: 6 << 20})
+	for _, token := range []string{token, modest} {
+		w.broker.grants[token].Unscrubbed = false
+	}
+	w.broker.set("github", &account{secret: "ghp_0123456789abcdef", private: true})
+	asked := make(chan string, 10)
+	w.serve("api.github.com", func(rw http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("Accept-Encoding")
+		rw.Header().Set("Content-Encoding", "br")
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+	}, only(http1))
+	c := w.client(http1)
+	for i, want := range []string{"br, zstd, gzip;q=0.5", "gzip;q=0.5"} {
+		res := w.get(c, "https://api.github.com/", "Accept-Encoding: br, zstd, gzip;q=0.5")
+		if got := <-asked; got != want || res.StatusCode != 200 {
+			t.Errorf("for the %dth answer the service was asked for %q, want %q", i+1, got, want)
+		}
+	}
+	if w.get(w.modestClient(), "https://api.github.com/", "Accept-Encoding: br"); <-asked != "br" {
+		t.Error("another run has to do without br")
+	}
+}
+
+// TestGreedyMessages of WebSockets, which are kept until they are whole.
+func TestGreedyMessages(t *testing.T) {
+	t.Parallel()
+	w := newSlotted(t, chat(""), func(_ *world, c *proxy.Config) { c.Limits = proxy.Limits{RunMemory: 1000} })
+	w.serveRaw(gateway, func(c *tls.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, br)
+	})
+	open := func() (*tls.Conn, *bufio.Reader) {
+		c, br := w.tunnel(gateway+":443", gateway)
+		if res := exchange(t, c, br, gatewayHandshake); res.StatusCode != 101 {
+			t.Fatal(res.Status)
+		}
+		return c, br
+	}
+	first, br := open()
+	for range 5 { // what is whole is kept no more
+		message := frameOf(0x81, strings.Repeat("x", 500))
+		_, _ = io.WriteString(first, message)
+		if _, err := io.ReadFull(br, make([]byte, len(message))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, br := open()
+	_, _ = io.WriteString(first, frameOf(0x81, strings.Repeat("x", 600))[:300])
+	_, _ = io.WriteString(second, frameOf(0x81, strings.Repeat("x", 2000)))
+	end, err := io.ReadAll(br)
+	if err != nil || len(end) < 4 || end[0] != 0x88 || int(end[2])<<8|int(end[3]) != 1013 {
+		t.Errorf("the child heard %q, %v", end, err)
+	}
+	_ = first.Close()
+	_ = second.Close()
+	waitUntil(t, func() bool { return w.proxy.Usage() == proxy.Usage{} })
+}
+
+// exhausted is a listener that has no descriptor at first.
+type exhausted struct {
+	net.Listener
+	times int
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.times--; e.times >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return e.Listener.Accept()
+}
+
+// TestOutOfDescriptors: what is kept open for later requests makes room, and nobody
+// spins or gives up.
+func TestOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	w := sharedWorld(t, proxy.Limits{})
+	gone := make(chan struct{})
+	w.serve("api.github.com", echo, only(http1), func(s *httptest.Server) {
+		s.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				close(gone)
+			}
+		}
+	})
+	_ = text(t, w.get(w.client(http1), "https://api.github.com/"))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- w.proxy.Serve(ctx, &exhausted{ln, 4}) }()
+	w.addr = ln.Addr().String()
+	w.works(w.modestClient())
+	<-gone
+	if n := strings.Count(w.journal.String(), "msg=accept"); n != 4 {
+		t.Errorf("%d refusals to accept are logged, want 4", n)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

@@ -281,8 +281,15 @@ func (s *links) sweep() {
 // close closes what is idle; what is in use is closed after its request.
 func (s *links) close() {
 	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.closeIdle()
+}
+
+func (s *links) closeIdle() {
+	s.mu.Lock()
 	all := s.idle
-	s.idle, s.count, s.closed = nil, 0, true
+	s.idle, s.count = nil, 0
 	s.mu.Unlock()
 	for _, list := range all {
 		for _, l := range list {

@@ -31,7 +31,11 @@ type messages struct {
 	inside bool   // between the end of a header and the end of its payload
 	under  byte   // the opcode of the message that has begun; 0 for none
 	held   []byte // the frames of a text message
-	over   bool   // after the Close frame, nothing counts any more
+	// room asks for memory for what is held, and is told with less than 0 what is not
+	// held any more; nil is never short of it.
+	room     func(n int) bool
+	reserved int
+	over     bool // after the Close frame, nothing counts any more
 }
 
 func newMessages(res *authsome.Resolution) *messages {
@@ -79,6 +83,8 @@ func (m *messages) feed(out, p []byte) ([]byte, *refusal) {
 				out = append(out, m.header[:size]...)
 			} else if f.length > int64(maxMessage-len(m.held)-size) {
 				return out, tooLong
+			} else if !m.reserve(int(f.length) + size) {
+				return out, noRoom
 			} else {
 				m.held = append(m.held, m.header[:size]...)
 			}
@@ -104,6 +110,7 @@ func (m *messages) feed(out, p []byte) ([]byte, *refusal) {
 				return out, no
 			}
 			m.under, m.held = 0, m.held[:0]
+			m.free()
 			if cap(m.held) > bigBuffer {
 				m.held = nil
 			}
@@ -114,8 +121,27 @@ func (m *messages) feed(out, p []byte) ([]byte, *refusal) {
 	return out, nil
 }
 
+func (m *messages) reserve(n int) bool {
+	if m.room != nil {
+		if !m.room(n) {
+			return false
+		}
+		m.reserved += n
+	}
+	return true
+}
+
+func (m *messages) free() {
+	if m.reserved > 0 {
+		m.room(-m.reserved)
+		m.reserved = 0
+	}
+}
+
 // longestPlaceholder is more than a placeholder with a connection's name has.
 const longestPlaceholder = len(authsome.Placeholder) + 256
+
+var noRoom = &refusal{statusTryLater, "what is kept of messages is as much as may be; try again later"}
 
 var tooLong = &refusal{statusTooBig, fmt.Sprintf("a text message may have %d MiB here", maxMessage>>20)}
 

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/internal/netguard"
 )
 
 // Limits. There is none on the duration of a request, a response or a tunnel:
@@ -207,6 +208,9 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 		// accepted: both pass.
 		if t, ok := err.(interface{ Temporary() bool }); !ok || !t.Temporary() {
 			return authsome.E(authsome.Internal, "accept connections of a run: %w", err)
+		}
+		if netguard.Exhausted(err) {
+			p.pools.closeIdle()
 		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		p.log.Warn("accept", "err", err, "retry_in", wait)

@@ -35,6 +35,8 @@ func (x *exchange) switchProtocols(res *http.Response) {
 			return
 		}
 		watched = &socket{up: up, sub: newMessages(x.res)}
+		watched.sub.room = x.messageRoom
+		defer watched.sub.free()
 		up = watched
 	}
 	protocol := res.Header.Get("Upgrade")

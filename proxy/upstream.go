@@ -129,6 +129,15 @@ func (s *pools) dropForwarded(over func(*authsome.Grant) bool) {
 	}
 }
 
+// closeIdle closes what is kept open for later requests.
+func (s *pools) closeIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.recent.Front(); e != nil; e = e.Next() {
+		e.Value.(*pool).closeIdle()
+	}
+}
+
 func (s *pools) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,6 +205,17 @@ func (n *pool) keep(t *http.Transport) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.made = append(n.made, t)
+}
+
+func (n *pool) closeIdle() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, t := range n.made {
+		t.CloseIdleConnections()
+	}
+	if n.links != nil {
+		n.links.closeIdle()
+	}
 }
 
 func (n *pool) close() {

@@ -108,3 +108,24 @@ func (s *Scrubber) Ask(h http.Header) {
 		}
 	}
 }
+
+// Spare takes out of an Accept-Encoding that Ask has made what costs much memory to
+// decode: br and zstd.
+func Spare(h http.Header) {
+	values := h["Accept-Encoding"]
+	if len(values) == 0 {
+		return
+	}
+	var left []string
+	for _, v := range values {
+		for element := range strings.SplitSeq(v, ", ") {
+			if coding, _, _ := strings.Cut(element, ";"); coding != "br" && coding != "zstd" {
+				left = append(left, element)
+			}
+		}
+	}
+	if len(left) == 0 {
+		left = []string{"identity"}
+	}
+	h["Accept-Encoding"] = []string{strings.Join(left, ", ")}
+}

@@ -75,6 +75,37 @@ func Decode(codings string, r io.Reader) (io.ReadCloser, error) {
 	return decode(cs, r), nil
 }
 
+// What a decoder takes, for accounts of memory. For br it is the window that
+// encoders use unless they are told otherwise; RFC 7932 permits four times as much.
+const (
+	smallWindow  = 64 << 10
+	brotliWindow = 4 << 20
+)
+
+// Window is about how much memory it takes to decode a body with this
+// Content-Encoding, in bytes.
+func Window(contentEncoding []string) int64 {
+	if len(contentEncoding) == 0 {
+		return 0
+	}
+	codings := codingsOf(contentEncoding)
+	if !decodable(codings) {
+		return 0
+	}
+	var n int64
+	for _, c := range codings {
+		switch c {
+		case "br":
+			n += brotliWindow
+		case "zstd":
+			n += maxZstdWindow
+		default:
+			n += smallWindow
+		}
+	}
+	return n
+}
+
 // decode is Decode for codings that are known to be decodable.
 func decode(codings []string, r io.Reader) io.ReadCloser {
 	var all layers

@@ -104,6 +104,12 @@ func (s *Scrubber) Weak() []int {
 	return s.weak
 }
 
+// Weak reports whether New would list such a value in Weak.
+func Weak(value authsome.Secret) bool {
+	_, strong := targetsOf(value.Reveal())
+	return !strong
+}
+
 // Format implements fmt.Formatter: a Scrubber is as secret as what it looks for.
 func (s *Scrubber) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("scrubber")) }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -28,12 +29,21 @@ type ProxyError struct {
 	Timeout bool
 	// Denied says that it wants a user name and a password, or others.
 	Denied bool
+	// Exhausted says that this process has no descriptor left to ask it with.
+	Exhausted bool
 	// target is set when the proxy works and the target does not, so that
 	// another of the target's addresses may.
 	target bool
 }
 
 func (e *ProxyError) Error() string { return "the upstream proxy " + e.Proxy + ": " + e.Cause }
+
+// Exhausted reports whether an error says that the process, or the system, has no
+// descriptor left.
+func Exhausted(err error) bool {
+	var pe *ProxyError
+	return errors.As(err, &pe) && pe.Exhausted || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
 
 // ProxyDialer says how the proxy is reached, and what it may be asked for. The zero
 // value does for a person's own destinations.
@@ -136,7 +146,7 @@ func (d ProxyDialer) dial(ctx context.Context, via *url.URL, host string, port i
 		if errors.As(err, &e) {
 			return e
 		}
-		return &ProxyError{Proxy: via.Host, Cause: Cause(err), Timeout: isTimeout(err)}
+		return &ProxyError{Proxy: via.Host, Cause: Cause(err), Timeout: isTimeout(err), Exhausted: Exhausted(err)}
 	}
 	at := via.Port()
 	if at == "" {

@@ -68,7 +68,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 		}
 	}
 	// What is called a limit but bounds nothing that anybody could notice.
-	inner := regexp.MustCompile(`^(proxy\.(max(FrameHeader|Control|Usual[A-Z][a-z]+)|unusedTime|settleTime)|` +
+	inner := regexp.MustCompile(`^(proxy\.(max(FrameHeader|Control|Usual[A-Z][a-z]+)|unusedTime|settleTime|max(IdleWorkers|LengthDigits|Resets|KeptFields|Names))|` +
 		`ca\.maxCommonName|scrub\.max(Stride|Zeros|Live)|daemon\.(max(Roots|Listed|Files|Ancestors)|siblingTime)|web\.max(Ticket|Notes|Hosts|URL))$`)
 	limit := regexp.MustCompile(`^max[A-Z]|Time(out)?$`)
 	for pkg, all := range consts {

@@ -190,8 +190,7 @@ func (x *exchange) reserve(n int64) *problem {
 		x.reserved += n
 		return nil
 	}
-	return x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, problemf(outOfMemory,
-		"the requests of this run, or of all runs together, keep too much of their bodies in memory"))
+	return x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, errMemory())
 }
 
 // messageRoom is what messages ask for memory.
@@ -205,6 +204,28 @@ func (x *exchange) messageRoom(n int) bool {
 	}
 	x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, problemf(outOfMemory, "%s", noRoom.reason))
 	return false
+}
+
+// hold counts what has come of bodies over HTTP/2 and was not read yet.
+func (p *Proxy) hold(a *account, n int) {
+	if n < 0 {
+		p.limits.give(a, memory, int64(-n))
+	} else {
+		p.limits.force(a, memory, int64(n))
+	}
+}
+
+// full reports whether no more of bodies can be held for the run.
+func (p *Proxy) full(c *childConn) bool {
+	if p.limits.has(c.account, memory, h2Chunk) {
+		return false
+	}
+	p.tell(c.account, &authsome.Request{Host: c.host, Port: c.port}, errMemory())
+	return true
+}
+
+func errMemory() *problem {
+	return problemf(outOfMemory, "the requests of this run, or of all runs together, keep too much of their bodies in memory")
 }
 
 func (x *exchange) release() { x.p.limits.give(x.c.account, memory, x.reserved) }

@@ -80,7 +80,9 @@ type h2conn struct {
 	workers *workers
 	log     *slog.Logger
 	child   *childConn
-	used    func() // called for each request
+	used    func()      // called for each request
+	hold    func(n int) // counts memory for bodies
+	full    func() bool // there is none
 
 	// Of the goroutine that reads.
 	br       *bufio.Reader
@@ -122,6 +124,8 @@ func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
 	unused := &child.tunnel.unused
 	unused.Store(true)
 	c.used = func() { unused.Store(false) }
+	c.hold = func(n int) { p.hold(child.account, n) }
+	c.full = func() bool { return p.full(child) }
 	child.tunnel.h2.Store(c)
 	defer p.rescue(child)
 	defer func() {
@@ -138,7 +142,7 @@ func (p *Proxy) serveH2(conn *tls.Conn, child *childConn) {
 // newH2 is a connection that serve has to be called for.
 func newH2(conn net.Conn, child *childConn, handler http.Handler, workers *workers, log *slog.Logger) *h2conn {
 	c := &h2conn{
-		conn: conn, child: child, handler: handler, workers: workers, log: log, used: func() {},
+		conn: conn, child: child, handler: handler, workers: workers, log: log, used: func() {}, hold: func(int) {}, full: func() bool { return false },
 		br: getReader(conn), receive: h2ConnWindow, credit: h2Burst,
 		streams: map[uint32]*h2stream{}, idle: time.Now(),
 		h2sender: h2sender{window: h2Window, initial: h2Window, frame: h2FrameSize},
@@ -327,9 +331,15 @@ func (c *h2conn) end() {
 	c.over = true
 	c.timer.Stop()
 	streams := c.dropAll()
+	pending := c.pending
 	c.pending = nil
 	c.out = nil
 	c.mu.Unlock()
+	for _, s := range pending {
+		if s.body != nil {
+			s.body.close()
+		}
+	}
 	for _, s := range streams {
 		s.stop(errChildGone)
 	}

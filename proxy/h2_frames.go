@@ -217,6 +217,8 @@ func (c *h2conn) admit(head http2.FrameHeader, bytes int64) (*h2stream, error) {
 		return wrong(http2.ErrCodeStreamClosed)
 	case size > s.receive:
 		return wrong(http2.ErrCodeFlowControl)
+	case c.full():
+		return wrong(http2.ErrCodeEnhanceYourCalm)
 	}
 	s.receive -= size
 	if s.got += bytes; s.declared >= 0 && s.got > s.declared {

@@ -113,6 +113,7 @@ func (b *h2body) fill(c *h2conn, n int64) error {
 		}
 		if len(b.chunks) == 0 || b.upTo == h2Chunk {
 			b.chunks, b.upTo = append(b.chunks, h2Chunks.Get().(*[h2Chunk]byte)), 0
+			c.hold(h2Chunk)
 		}
 		into := b.chunks[len(b.chunks)-1][b.upTo:]
 		b.filling = true
@@ -198,6 +199,7 @@ func (b *h2body) Read(p []byte) (int, error) {
 		n += k
 		if b.from += k; b.from == upTo && !(last && b.filling) {
 			h2Chunks.Put(b.chunks[0])
+			b.s.c.hold(-h2Chunk)
 			b.chunks[0] = nil
 			b.chunks, b.from = b.chunks[1:], 0
 		}
@@ -231,6 +233,7 @@ func (b *h2body) close() {
 				h2Chunks.Put(chunk)
 			}
 		}
+		b.s.c.hold(-h2Chunk * len(b.chunks))
 		b.chunks, b.closed = nil, true
 		b.cond.Broadcast()
 	}

@@ -135,6 +135,14 @@ func (s *limiter) force(a *account, r resource, n int64) {
 	}
 }
 
+// has reports whether the run could have so much.
+func (s *limiter) has(a *account, r resource, n int64) bool {
+	q := &s.quotas[r]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.fits(&a.shares[r], n)
+}
+
 // low reports whether the run, or all together, use more than half of what they
 // may.
 func (s *limiter) low(a *account, r resource) bool {

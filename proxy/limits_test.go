@@ -543,3 +543,46 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestGreedyUploads over HTTP/2 to a service that reads nothing: what has come is
+// held up to a point, and then the stream ends.
+func TestGreedyUploads(t *testing.T) {
+	t.Parallel()
+	w := sharedWorld(t, proxy.Limits{RunMemory: 1 << 20})
+	release := make(chan struct{})
+	w.serve("api.github.com", func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) }) // before the service is closed
+	c := w.client(http2)
+	ended := make(chan error, 10)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for range cap(ended) {
+		go func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://api.github.com/", io.NopCloser(&tireless{}))
+			if err == nil {
+				var res *http.Response
+				if res, err = c.Do(req); err == nil {
+					_ = res.Body.Close()
+				}
+			}
+			ended <- err
+		}()
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "ENHANCE_YOUR_CALM") {
+		t.Errorf("the first upload that was too much ended with %v", err)
+	}
+	if u := w.proxy.Usage(); u.Memory > 1<<20+10*64<<10 {
+		t.Errorf("%d bytes are held", u.Memory)
+	}
+	calm := w.modestClient()
+	w.works(calm)
+	for range 3 {
+		res := w.do(calm, http.MethodPost, "https://api.openai.com/", &io.LimitedReader{R: tireless{}, N: 3 << 20})
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("the modest run's upload: %s", res.Status)
+		}
+	}
+	w.toldOnce(http.StatusServiceUnavailable, "out_of_memory")
+	cancel()
+	waitUntil(t, func() bool { return w.proxy.Usage().Memory == 0 })
+}

@@ -309,10 +309,10 @@ func TestGRPCDeadlineAndCancel(t *testing.T) {
 	if err := <-s.gone; !errors.Is(err, context.Canceled) {
 		t.Errorf("the service's context ended with %v", err)
 	}
-	for _, end := range w.broker.ends(2) {
-		if end.out.Err == "" {
-			t.Errorf("finished with %+v", end.out)
-		}
+	// The service knows the deadline as well, and may have ended the first answer
+	// before the client did.
+	if end := w.broker.ends(2)[1]; end.out.Err == "" {
+		t.Errorf("finished with %+v", end.out)
 	}
 }
 

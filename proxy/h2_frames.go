@@ -201,6 +201,7 @@ func (c *h2conn) admit(head http2.FrameHeader, bytes int64) (*h2stream, error) {
 	wrong := func(code http2.ErrCode) (*h2stream, error) {
 		return nil, http2.StreamError{StreamID: id, Code: code}
 	}
+	full := c.full() // which may tell the person: not with mu held
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if size > c.receive {
@@ -217,7 +218,7 @@ func (c *h2conn) admit(head http2.FrameHeader, bytes int64) (*h2stream, error) {
 		return wrong(http2.ErrCodeStreamClosed)
 	case size > s.receive:
 		return wrong(http2.ErrCodeFlowControl)
-	case c.full():
+	case full:
 		return wrong(http2.ErrCodeEnhanceYourCalm)
 	}
 	s.receive -= size

@@ -146,11 +146,10 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 		}
 		seen |= which
 	}
-	fields := b.fields[i:]
 	if !httpguts.ValidHeaderFieldName(r.Method) {
 		return r, 0, false
 	}
-	if r.Header, declared, ok = b.header(fields); !ok {
+	if r.Header, declared, ok = b.header(b.fields[i:]); !ok {
 		return r, 0, false
 	}
 	if strings.Contains(r.Host, "@") {
@@ -195,11 +194,11 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 }
 
 // header makes the header of a request.
-func (b *h2block) header(fields []hpack.HeaderField) (h http.Header, length int64, ok bool) {
-	h, length = make(http.Header, len(fields)), -1
-	values := make([]string, 0, len(fields))
-	for i := range fields {
-		f := &fields[i]
+func (b *h2block) header(list []hpack.HeaderField) (h http.Header, length int64, ok bool) {
+	out := newFields(len(list))
+	h, length = out.header, -1
+	for i := range list {
+		f := &list[i]
 		if !validField(f) {
 			return nil, 0, false
 		}
@@ -228,13 +227,7 @@ func (b *h2block) header(fields []hpack.HeaderField) (h http.Header, length int6
 				continue
 			}
 		}
-		if had := h[name]; had != nil {
-			h[name] = append(had, f.Value)
-			continue
-		}
-		values = append(values, f.Value)
-		n := len(values)
-		h[name] = values[n-1 : n : n]
+		out.add(name, f.Value)
 	}
 	return h, length, true
 }

@@ -50,26 +50,16 @@ func parseHead(text string) (head, bool) {
 	if lines < 1 || lines > maxUsualLines {
 		return h, false
 	}
-	h.header = make(http.Header, lines)
-	values := make([]string, 0, lines)
-	length := ""
+	fields := newFields(lines)
+	length := false
 	for {
-		line, rest, ok = strings.Cut(rest, "\r\n")
-		if !ok {
+		var name, value string
+		if name, value, rest, ok = nextField(rest); !ok {
 			return h, false
 		}
-		if line == "" {
+		if name == "" {
 			break
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !usualName(name) {
-			return h, false
-		}
-		value = strings.Trim(value, " \t")
-		if !usualValue(value) {
-			return h, false
-		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
 		switch name {
 		case "Host":
 			if h.host != "" || value == "" {
@@ -78,35 +68,76 @@ func parseHead(text string) (head, bool) {
 			h.host = value
 			continue
 		case "Content-Length":
-			if length != "" || value == "" || len(value) > maxUsualDigits || strings.Trim(value, "0123456789") != "" {
+			if length {
 				return h, false
 			}
-			length = value
-			for _, digit := range []byte(value) {
-				h.length = 10*h.length + int64(digit-'0')
+			if h.length, length = usualLength(value); !length {
+				return h, false
 			}
 		case "Connection":
-			switch {
-			case h.header[name] != nil:
+			if fields.header[name] != nil {
 				return h, false
-			case strings.EqualFold(value, "close"):
-				h.close = true
-			case !strings.EqualFold(value, "keep-alive"):
+			}
+			if h.close, ok = usualConnection(value); !ok {
 				return h, false
 			}
 		// Framing, other protocols, and what net/http changes in passing.
 		case "Transfer-Encoding", "Te", "Trailer", "Upgrade", "Expect", "Http2-Settings", "Pragma", "Keep-Alive", "Proxy-Connection":
 			return h, false
 		}
-		if had := h.header[name]; had != nil {
-			h.header[name] = append(had, value)
-			continue
-		}
-		values = append(values, value)
-		n := len(values)
-		h.header[name] = values[n-1 : n : n]
+		fields.add(name, value)
 	}
+	h.header = fields.header
 	return h, rest == "" && h.host != ""
+}
+
+// fieldList is the fields of a header, with one array for all of their first values.
+type fieldList struct {
+	header http.Header
+	values []string
+}
+
+func newFields(n int) fieldList { return fieldList{make(http.Header, n), make([]string, 0, n)} }
+
+func (f *fieldList) add(name, value string) {
+	if had := f.header[name]; had != nil {
+		f.header[name] = append(had, value)
+		return
+	}
+	f.values = append(f.values, value)
+	n := len(f.values)
+	f.header[name] = f.values[n-1 : n : n]
+}
+
+// nextField takes the first line off a usual header. name is "" at the empty line
+// that ends it.
+func nextField(text string) (name, value, rest string, ok bool) {
+	line, rest, ok := strings.Cut(text, "\r\n")
+	if !ok || line == "" {
+		return "", "", rest, ok
+	}
+	if name, value, ok = strings.Cut(line, ":"); !ok || !usualName(name) {
+		return "", "", "", false
+	}
+	value = strings.Trim(value, " \t")
+	return textproto.CanonicalMIMEHeaderKey(name), value, rest, usualValue(value)
+}
+
+// usualLength reads a Content-Length.
+func usualLength(value string) (n int64, ok bool) {
+	if value == "" || len(value) > maxUsualDigits || strings.Trim(value, "0123456789") != "" {
+		return 0, false
+	}
+	for _, digit := range []byte(value) {
+		n = 10*n + int64(digit-'0')
+	}
+	return n, true
+}
+
+// usualConnection reads a Connection that names no field.
+func usualConnection(value string) (end, ok bool) {
+	end = strings.EqualFold(value, "close")
+	return end, end || strings.EqualFold(value, "keep-alive")
 }
 
 // usualMethod leaves out CONNECT and TRACE, which are refused with reasons.

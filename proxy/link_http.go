@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -98,53 +97,40 @@ func parseAnswer(text, method string) (*http.Response, bool) {
 	if lines < 0 || lines > maxUsualLines {
 		return nil, false
 	}
-	res.Header = make(http.Header, lines+2) // deliver may add two
-	values := make([]string, 0, lines)
+	fields := newFields(lines + 2) // deliver may add two
 	for {
-		line, rest, ok = strings.Cut(rest, "\r\n")
-		if !ok {
+		var name, value string
+		if name, value, rest, ok = nextField(rest); !ok {
 			return nil, false
 		}
-		if line == "" {
+		if name == "" {
 			break
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !usualName(name) {
-			return nil, false
-		}
-		value = strings.Trim(value, " \t")
-		if !usualValue(value) {
-			return nil, false
-		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
 		switch name {
 		case "Content-Length":
-			if res.ContentLength >= 0 || value == "" || len(value) > maxUsualDigits || strings.Trim(value, "0123456789") != "" {
+			if res.ContentLength >= 0 {
 				return nil, false
 			}
-			res.ContentLength, _ = strconv.ParseInt(value, 10, 64) // digits, and few
+			if res.ContentLength, ok = usualLength(value); !ok {
+				return nil, false
+			}
 		case "Connection":
-			switch {
-			case res.Header[name] != nil:
+			if res.Close || fields.header[name] != nil {
 				return nil, false
-			case strings.EqualFold(value, "close"):
-				res.Close = true
+			}
+			if res.Close, ok = usualConnection(value); !ok {
+				return nil, false
+			}
+			if res.Close {
 				continue // net/http leaves it out
-			case !strings.EqualFold(value, "keep-alive"):
-				return nil, false
 			}
 		// Framing, other protocols, and what net/http changes in passing.
 		case "Transfer-Encoding", "Trailer", "Upgrade", "Pragma":
 			return nil, false
 		}
-		if had := res.Header[name]; had != nil {
-			res.Header[name] = append(had, value)
-			continue
-		}
-		values = append(values, value)
-		n := len(values)
-		res.Header[name] = values[n-1 : n : n]
+		fields.add(name, value)
 	}
+	res.Header = fields.header
 	switch {
 	case rest != "":
 		return nil, false

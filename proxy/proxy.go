@@ -6,12 +6,12 @@
 // One file is one step: connect.go reads the CONNECT and knows the grant by its
 // token; blind.go tunnels; intercept.go speaks TLS in the host's name; front.go
 // reads the usual requests of HTTP/1.1 and leaves all others to net/http; h2.go
-// and the files beside it serve HTTP/2;
-// exchange.go takes one request through resolving, sending and answering;
-// answer.go streams the response, upgrade.go what follows a 101; plain.go is
-// for requests with a whole URL, outside of a tunnel; upstream.go and dial.go own the connections to the
-// services; errors.go holds every answer of our own; tunnel.go ends what is no
-// longer right.
+// and the files beside it serve HTTP/2; exchange.go takes one request through
+// resolving, sending and answering; answer.go streams the response, upgrade.go what
+// follows a 101; plain.go is for requests with a whole URL, outside of a tunnel;
+// upstream.go, dial.go and link.go own the connections to the services; limits.go
+// and quota.go divide what there is among runs; errors.go holds every answer of our
+// own; tunnel.go ends what is no longer right.
 package proxy
 
 import (

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// nameIdle is what -only knows idle streams by.
+const nameIdle = "idle streams"
+
 // fullRuns are the runs that the many idle streams of -full are spread over.
 const fullRuns = 1000
 

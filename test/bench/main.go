@@ -85,9 +85,10 @@ func (o options) run(binary string, stdout io.Writer) error {
 		return err
 	}
 	if o.full {
-		// The daemon has two connections for each stream, and for each run a port
-		// and what holds it.
-		o.fullStreams = min(10_000, (files-2*fullRuns-500)/2)
+		// The daemon has two connections for each stream, and keeps an eighth of the
+		// files for itself and for runs; and the last streams go to runs that have
+		// fewer than others.
+		o.fullStreams = min(10_000, (files-files/8)/2*9/10)
 	}
 	l, err := newLab(binary)
 	if err != nil {
@@ -169,7 +170,7 @@ func (l *lab) bench(out io.Writer, o options) error {
 		}
 		r.rows = append(r.rows, row)
 	}
-	if o.only == "" {
+	if only.MatchString(nameIdle) {
 		if err := l.idle(r, targets, o.set, o.fullStreams); err != nil {
 			return err
 		}

@@ -141,7 +141,7 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 		case ":path":
 			which, r.RequestURI = pseudoPath, f.Value
 		}
-		if which == 0 || seen&which != 0 || !httpguts.ValidHeaderFieldValue(f.Value) {
+		if which == 0 || seen&which != 0 || !validValue(f.Value) {
 			return r, 0, false
 		}
 		seen |= which
@@ -247,14 +247,12 @@ func validField(f *hpack.HeaderField) bool {
 			return false
 		}
 	}
-	v := f.Value
-	if v == "" {
-		return true
-	}
-	if first, last := v[0], v[len(v)-1]; first == ' ' || first == '\t' || last == ' ' || last == '\t' {
-		return false
-	}
-	return httpguts.ValidHeaderFieldValue(v)
+	return validValue(f.Value)
+}
+
+// validValue is validField for the value, also of a pseudo-header field.
+func validValue(v string) bool {
+	return v == trimmed(v) && httpguts.ValidHeaderFieldValue(v)
 }
 
 // trailers takes those of a request; false when they are malformed.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -89,6 +90,8 @@ func (d *Daemon) warm() {
 	case <-d.stopping.Done():
 	case <-time.After(warmAfter):
 		d.catalog.All()
+		// The start leaves more behind than the daemon then needs for days.
+		debug.FreeOSMemory()
 	}
 }
 

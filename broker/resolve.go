@@ -61,8 +61,17 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		t = configured
 		entry, result = t.Match(req.Host, req.Port, req.Method, req.Path)
 	}
+	if req.Override != "" && !t.Same(req.Host, req.Port, req.Method, req.Override, req.Path) {
+		return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
+			"a header asks for %s in the place of %s, and the two belong to different routes", req.Override, req.Method).
+			WithHint("send the request with the method that is meant"))
+	}
 	switch result {
 	case route.Matched:
+	case route.Unclear:
+		return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
+			"services would differ in whether the path %s is one of %s", req.Path, entry.Provider).
+			WithHint("send the path without doubled slashes, escaped slashes and semicolons"))
 	case route.Excepted:
 		// A login endpoint of the provider: the client's own business. What comes
 		// back may be ours all the same, when it has guessed what to ask.

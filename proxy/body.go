@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ type childBody struct {
 	request *http.Request // of the child, for its trailers
 	// trailer goes with the upstream request; net/http sends it after the body.
 	trailer http.Header
+	// places are the headers of the service that are for credentials.
+	places []string
 
 	mu      sync.Mutex
 	current *attempt
@@ -61,6 +64,22 @@ func (b *childBody) keep() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keeping = true
+}
+
+// reserve keeps trailers out of the places of a service's credentials: to a server
+// that merges them into the header, they would be there (RFC 9110, section 6.5.1).
+func (b *childBody) reserve(places []string) {
+	if b == nil || b.trailer == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.places = places
+	for name := range b.trailer {
+		if slices.ContainsFunc(places, likeName(name)) {
+			delete(b.trailer, name)
+		}
+	}
 }
 
 // peek reads up to limit bytes before the first attempt, and keeps them. It says
@@ -158,7 +177,7 @@ func (b *childBody) read(n int, err error) {
 		b.ended = true
 		if b.trailer != nil {
 			for name, values := range b.request.Trailer {
-				if trailerAllowed(name) && len(values) > 0 {
+				if trailerAllowed(name) && !slices.ContainsFunc(b.places, likeName(name)) && len(values) > 0 {
 					b.trailer[name] = values
 				}
 			}
@@ -188,6 +207,22 @@ func (b *childBody) state() (sent int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.sent, b.err
+}
+
+// malformedBody reports whether reading a body over HTTP/1.1 ended with chunks or
+// trailers that are none, and not because the child has gone.
+func malformedBody(err error) bool {
+	var network net.Error
+	return err != nil && !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) &&
+		!errors.Is(err, net.ErrClosed) && !errors.Is(err, errDetached) && !errors.Is(err, errClosedBody)
+}
+
+// errChunks is for such a body. What comes behind it on the connection is the next
+// request to nobody (RFC 9112, section 7.1).
+func errChunks() *problem {
+	prob := problemf(badRequest, "the body of the request is malformed: its chunks or its trailers are not valid")
+	prob.last = true
+	return prob
 }
 
 // begun reports whether the child has sent anything of its body, or has none.

@@ -136,6 +136,8 @@ type problem struct {
 	Host   string `json:"host,omitempty"`
 	Failed string `json:"failed,omitempty"`
 	Cause  string `json:"cause,omitempty"`
+
+	last bool // the connection ends with it
 }
 
 // problemf makes a problem with a formatted message.
@@ -198,7 +200,7 @@ func (p *problem) write(w http.ResponseWriter) {
 	if p.Code == tokenRequired {
 		h.Set("Proxy-Authenticate", challengeBasic)
 	}
-	if p.Code == tooManyConnections {
+	if p.Code == tooManyConnections || p.last {
 		h.Set("Connection", "close")
 	}
 	if p.retry() {

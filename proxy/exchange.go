@@ -128,6 +128,7 @@ func (x *exchange) check() *problem {
 		}
 		x.req.Connection = named[0]
 	}
+	x.req.Override = overrideOf(r)
 	raw, ok := originForm(r, "https")
 	if !ok {
 		return problemf(badRequest, "the request target is neither a path nor a URL of this host")
@@ -223,6 +224,7 @@ func (x *exchange) run() {
 	if res.Verdict == authsome.Challenge || res.Renewable {
 		x.body.keep()
 	}
+	x.body.reserve(places(res))
 	if x.body != nil && x.r.ProtoMajor == 1 {
 		// An answer may begin before the body has ended. Errors mean that this is
 		// so anyway.
@@ -331,6 +333,9 @@ func (x *exchange) failure(ctx context.Context, err error) *problem {
 		return prob
 	}
 	_, bodyErr := x.body.state()
+	if x.r.ProtoMajor == 1 && x.r.Context().Err() == nil && malformedBody(bodyErr) {
+		return errChunks()
+	}
 	if x.r.Context().Err() != nil || bodyErr != nil {
 		x.out.Err = "the client went away"
 		panic(http.ErrAbortHandler)
@@ -357,6 +362,7 @@ func (x *exchange) challenged(answer *http.Response) (*http.Response, *problem) 
 		return nil, fromBroker(err)
 	}
 	x.req, x.res = &again, res
+	x.body.reserve(places(res))
 	switch {
 	case res.Verdict != authsome.Inject:
 		return answer, nil
@@ -390,6 +396,7 @@ func (x *exchange) rejected(answer *http.Response) (*http.Response, *problem) {
 		return answer, nil
 	}
 	x.req, x.res = &again, res
+	x.body.reserve(places(res))
 	discard(answer)
 	x.stop()
 	return x.attempt(epoch)

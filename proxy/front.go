@@ -106,17 +106,40 @@ func (f *front) next() bool {
 	return true
 }
 
-var endOfHead = []byte("\r\n\r\n")
+// endOfHead finds the empty line that ends a head, and how long the head is with
+// it; 0 when it has not come. A line may end in a bare LF (RFC 9112, section 2.2):
+// who waited for CR LF alone would wait for what never comes. Such a head is not a
+// usual one.
+func endOfHead(buf []byte) (n int, usual bool) {
+	for i := 0; ; {
+		k := bytes.IndexByte(buf[i:], '\n')
+		if k < 0 {
+			return 0, true
+		}
+		i += k + 1
+		rest := buf[i:]
+		switch {
+		case len(rest) > 0 && rest[0] == '\n':
+			return i + 1, false
+		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+			return i + 2, i > 1 && buf[i-2] == '\r'
+		}
+	}
+}
 
 // readHead reads until the end of a head is in br. It returns "" when br is full
-// before, and an error when the child is gone, or silent for too long.
+// before, or the head is not a usual one, and an error when the child is gone, or
+// silent for too long.
 func (f *front) readHead() (string, error) {
 	slow := false
 	for {
 		n := f.br.Buffered()
 		buf, _ := f.br.Peek(n) // from the buffer: cannot fail
-		if i := bytes.Index(buf, endOfHead); i >= 0 {
-			return string(buf[:i+len(endOfHead)]), nil
+		if end, usual := endOfHead(buf); end > 0 {
+			if !usual {
+				end = 0
+			}
+			return string(buf[:end]), nil
 		}
 		if n == f.br.Size() {
 			return "", nil

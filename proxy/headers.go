@@ -62,6 +62,19 @@ func upgradeOf(r *http.Request) string {
 	return up
 }
 
+// overrideOf is the method that a service may take from a header, in the place of
+// that of the request line (Google's APIs and many frameworks do); "" for none.
+func overrideOf(r *http.Request) string {
+	for _, name := range [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
+		for _, v := range r.Header[name] {
+			if v = strings.ToUpper(textproto.TrimString(v)); v != "" && v != r.Method {
+				return v
+			}
+		}
+	}
+	return ""
+}
+
 // onward makes the header that goes upstream: the child's, cleaned by
 // removeHopByHop, with the resolution applied. The child's own map stays as it
 // is, so that no credential of ours is ever in it.
@@ -88,11 +101,54 @@ func onward(child http.Header, res *authsome.Resolution, trailers bool, upgrade 
 	for _, name := range res.Strip {
 		delete(out, http.CanonicalHeaderKey(name))
 	}
+	withoutDisguises(out, places(res))
 	for _, s := range res.Set {
 		out[http.CanonicalHeaderKey(s.Name)] = []string{s.Value.Reveal()}
 	}
 	return out
 }
+
+// places are the headers of a service that are for credentials.
+func places(res *authsome.Resolution) []string {
+	if res == nil || res.Verdict != authsome.Inject {
+		return nil
+	}
+	names := slices.Clone(res.Strip)
+	for _, s := range res.Set {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// likeName compares names as programs behind CGI, WSGI and the like do, to which
+// X_Api_Key and X-Api-Key are one variable (RFC 3875, section 4.1.18).
+func likeName(name string) func(string) bool {
+	fold := func(s string) string { return strings.ReplaceAll(s, "_", "-") }
+	name = fold(name)
+	return func(other string) bool { return strings.EqualFold(name, fold(other)) }
+}
+
+// framing are headers that decide where a request ends and whose it is.
+var framing = []string{"Content-Length", "Transfer-Encoding", "Host"}
+
+// withoutDisguises removes what some services would read as a second credential, a
+// second length, or another path than the one that was routed on.
+func withoutDisguises(h http.Header, places []string) {
+	for name := range h {
+		switch {
+		// ISAPI's rewriting, and the frameworks that took it over: this path goes
+		// before that of the request line.
+		case name == "X-Original-Url" || name == "X-Rewrite-Url":
+			delete(h, name)
+		case strings.IndexByte(name, '_') >= 0 || slices.ContainsFunc(places, underscored):
+			if like := likeName(name); slices.ContainsFunc(places, like) || slices.ContainsFunc(framing, like) && !slices.Contains(framing, name) {
+				delete(h, name)
+			}
+		}
+	}
+}
+
+func underscored(name string) bool { return strings.IndexByte(name, '_') >= 0 }
 
 // hasPlaceholder reports whether a value holds our placeholder, also inside the
 // Base64 of Basic, where git puts it.

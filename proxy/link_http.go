@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"net/textproto"
@@ -49,8 +48,11 @@ func (l *link) readAnswer(r *http.Request) (*http.Response, error) {
 	for {
 		n := l.br.Buffered()
 		buf, _ := l.br.Peek(n) // from the buffer: cannot fail
-		if i := bytes.Index(buf, endOfHead); i >= 0 {
-			n = i + len(endOfHead)
+		if end, usual := endOfHead(buf); end > 0 {
+			if !usual {
+				break
+			}
+			n = end
 			res, ok := parseAnswer(string(buf[:n]), r.Method)
 			if !ok {
 				break

@@ -78,7 +78,12 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 		return nil, authsome.E(authsome.Forbidden, "the run is over")
 	}
 	entry, result := b.table.Match(req.Host, req.Port, req.Method, req.Path)
+	if req.Override != "" && !b.table.Same(req.Host, req.Port, req.Method, req.Override, req.Path) {
+		return nil, authsome.E(authsome.Invalid, "two methods").WithHint("send one")
+	}
 	switch result {
+	case route.Unclear:
+		return nil, authsome.E(authsome.Invalid, "two readings of the path").WithHint("send a plain one")
 	case route.Ambiguous:
 		return nil, authsome.E(authsome.Ambiguous, "two providers claim it")
 	case route.Matched:

@@ -129,6 +129,9 @@ func (x *exchange) inspectBody(look []authsome.Place) ([]authsome.Found, *proble
 		return nil, prob
 	}
 	beginning, all, err := x.body.peek(maxReplay)
+	if malformedBody(err) {
+		return nil, errChunks()
+	}
 	if err != nil {
 		panic(http.ErrAbortHandler) // the child has gone
 	}

@@ -14,6 +14,10 @@ func reworded(b []byte) []byte {
 		return b
 	}
 	status, text, ok := bytes.Cut(b[len(start):], []byte(serverErrorHeaders))
+	if ok && bytes.HasPrefix(status, []byte("501 ")) && string(text) == "Unsupported transfer encoding" {
+		// Something else than chunks. RFC 9112, section 6.1 leaves the status open.
+		return problemf(badRequest, "the request is malformed: its Transfer-Encoding is not chunked").raw(true)
+	}
 	if !ok || !bytes.HasPrefix(text, status) {
 		return b
 	}

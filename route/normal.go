@@ -281,6 +281,39 @@ func hiddenDots(seg string) bool {
 	return decodeOnce(seg) != seg
 }
 
+// odd reports whether servers may differ in what a normal path means.
+func odd(path string) bool {
+	return strings.ContainsAny(path, "%;") || strings.Contains(path, "//")
+}
+
+// loose is a normal path as the most lenient of servers read it: decoded, also
+// twice and three times over, "%2F" with the rest (nginx), without ";parameters"
+// (Tomcat), with doubled slashes as one (nginx's merge_slashes), and ended by an
+// escaped "?", "#" or NUL. No server goes further: whatever one of them takes for a
+// path of a route, loose takes for that as well.
+func loose(path string) string {
+	if !odd(path) {
+		return path
+	}
+	for range 3 {
+		path = decodeOnce(path)
+	}
+	path = overlong.Replace(path)
+	if i := strings.IndexAny(path, "?#\x00"); i >= 0 {
+		path = path[:i]
+	}
+	var sb strings.Builder
+	for seg := range strings.SplitSeq(path, "/") {
+		if seg, _, _ = strings.Cut(seg, ";"); seg != "" {
+			sb.WriteString("/" + seg)
+		}
+	}
+	if sb.Len() == 0 {
+		return "/"
+	}
+	return sb.String()
+}
+
 // decodeOnce decodes what can be decoded.
 func decodeOnce(s string) string {
 	if !strings.Contains(s, "%") {

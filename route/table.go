@@ -65,6 +65,7 @@ const (
 	Matched
 	Excepted // the path is one that is never injected, such as an OAuth endpoint
 	Ambiguous
+	Unclear // servers differ in whether the path is this route's
 )
 
 // Table finds the route of a request in time that does not grow with the
@@ -85,6 +86,9 @@ type place struct {
 type claim struct {
 	Entry
 	prefix string // Route.Path without its last slash, "" for all paths
+	// The same, and Route.Except, as loose reads them.
+	loosePrefix string
+	looseExcept []string
 }
 
 // NewTable builds a table. Hosts and paths are normalised; one that cannot be
@@ -100,7 +104,10 @@ func NewTable(entries []Entry) (*Table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("route of %s: %w", e.Provider, err)
 		}
-		c := claim{e, strings.TrimSuffix(path, "/")}
+		c := claim{Entry: e, prefix: strings.TrimSuffix(path, "/"), loosePrefix: strings.TrimSuffix(loose(path), "/")}
+		for _, except := range e.Route.Except {
+			c.looseExcept = append(c.looseExcept, loose(except))
+		}
 		at := place{p.host, port(e.Route.Port)}
 		if p.wild {
 			t.wild[at] = append(t.wild[at], c)
@@ -134,29 +141,53 @@ func (t *Table) Host(host string, port int) bool {
 // Match finds the route of a request: the longest path prefix, then one that
 // names the method over one that takes all, then an exact host over a wildcard
 // and a longer wildcard over a shorter one. host and path are normalised.
+//
+// Servers differ in what "//", "%2F" and ";x" in a path mean (see loose). Where that
+// makes a difference to the route, the request is nobody's; what some of them take
+// for an excepted path is one.
 func (t *Table) Match(host string, port int, method, path string) (Entry, Result) {
-	best, _, tied := t.match(host, port, method, path)
+	best, _, tied := t.match(host, port, method, path, false)
+	reading := path
+	if odd(path) {
+		reading = loose(path)
+		other, _, otherTied := t.match(host, port, method, reading, true)
+		switch {
+		case other == best && otherTied == tied:
+		case best == nil:
+			return other.Entry, Unclear
+		default:
+			return best.Entry, Unclear
+		}
+	}
 	switch {
 	case best == nil:
 		return Entry{}, None
 	case tied:
 		return best.Entry, Ambiguous
-	case slices.Contains(best.Route.Except, path):
+	case slices.Contains(best.Route.Except, path), len(reading) > 1 && slices.Contains(best.looseExcept, strings.TrimSuffix(reading, "/")):
 		return best.Entry, Excepted
 	default:
 		return best.Entry, Matched
 	}
 }
 
+// Same reports whether a request is the same route's under another method, which
+// some servers take from a header instead.
+func (t *Table) Same(host string, port int, method, other, path string) bool {
+	a, _, _ := t.match(host, port, method, path, false)
+	b, _, _ := t.match(host, port, other, path, false)
+	return a == b
+}
+
 // Candidates names the providers of an Ambiguous match, sorted.
 func (t *Table) Candidates(host string, port int, method, path string) []string {
-	best, among, tied := t.match(host, port, method, path)
+	best, among, tied := t.match(host, port, method, path, false)
 	if !tied {
 		return nil
 	}
 	var names []string
 	for i := range among {
-		if c := &among[i]; c.covers(method, path) && !c.beats(best) && !best.beats(c) {
+		if c := &among[i]; c.covers(method, path, c.prefix) && !c.beats(best) && !best.beats(c) {
 			names = append(names, c.Provider)
 		}
 	}
@@ -167,11 +198,15 @@ func (t *Table) Candidates(host string, port int, method, path string) []string 
 // match finds the best claim, the claims of the same pattern that it is among,
 // and whether another provider's is as good. It runs for every request and
 // allocates nothing.
-func (t *Table) match(host string, port int, method, path string) (best *claim, among []claim, tied bool) {
+func (t *Table) match(host string, port int, method, path string, loosely bool) (best *claim, among []claim, tied bool) {
 	look := func(claims []claim) {
 		for i := range claims {
 			c := &claims[i]
-			if !c.covers(method, path) {
+			prefix := c.prefix
+			if loosely {
+				prefix = c.loosePrefix
+			}
+			if !c.covers(method, path, prefix) {
 				continue
 			}
 			switch {
@@ -201,8 +236,8 @@ func parent(host string) (string, bool) {
 
 // covers reports whether a request of the claim's host is the claim's: its path
 // lies under the prefix, at a segment boundary, and its method is named.
-func (c *claim) covers(method, path string) bool {
-	if n := len(c.prefix); n > 0 && (!strings.HasPrefix(path, c.prefix) || len(path) > n && path[n] != '/') {
+func (c *claim) covers(method, path, prefix string) bool {
+	if n := len(prefix); n > 0 && (!strings.HasPrefix(path, prefix) || len(path) > n && path[n] != '/') {
 		return false
 	}
 	return len(c.Route.Methods) == 0 || slices.Contains(c.Route.Methods, method)

@@ -23,9 +23,9 @@ type Request struct {
 	// Repository is the git repository that Path lies in, "" when none: what a
 	// challenge is remembered for.
 	Repository string
-	// Override is the method that a header asks the service to take in the place of
-	// Method; "" for none.
-	Override string
+	// Overrides are the methods that headers ask the service to take in the place of
+	// Method.
+	Overrides []string
 	// Upgrade is the protocol that the child asks to switch to, "" for none.
 	Upgrade string
 	// ID ties the intent and the completion of one request in the audit.

@@ -61,10 +61,12 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 		t = configured
 		entry, result = t.Match(req.Host, req.Port, req.Method, req.Path)
 	}
-	if req.Override != "" && !t.Same(req.Host, req.Port, req.Method, req.Override, req.Path) {
-		return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
-			"a header asks for %s in the place of %s, and the two belong to different routes", req.Override, req.Method).
-			WithHint("send the request with the method that is meant"))
+	for _, other := range req.Overrides {
+		if !t.Same(req.Host, req.Port, req.Method, other, req.Path) {
+			return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
+				"a header asks for another method than %s, and the two belong to different routes", req.Method).
+				WithHint("send the request with the method that is meant"))
+		}
 	}
 	switch result {
 	case route.Matched:

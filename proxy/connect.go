@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/authsome/authsome"
+	"golang.org/x/net/http/httpguts"
 )
 
 // writeTime bounds the writing of a short answer of our own.
@@ -80,6 +82,10 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 				return false
 			}
 			_ = c.Conn.SetReadDeadline(time.Time{})
+			if !wellFormed(req) {
+				p.reply(c, problemf(badRequest, "the CONNECT request is malformed"), true)
+				return false
+			}
 		}
 		prob, done := p.connect(c, br, req)
 		if done {
@@ -91,6 +97,17 @@ func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (han
 			return false
 		}
 	}
+}
+
+// wellFormed is what the http.Server asks for and http.ReadRequest does not: "Host : x"
+// is a name with a space to the latter, and HTTP/2.0 a version like any other.
+func wellFormed(r *http.Request) bool {
+	for name, values := range r.Header {
+		if !httpguts.ValidHeaderFieldName(name) || slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }) {
+			return false
+		}
+	}
+	return r.ProtoMajor == 1
 }
 
 // connect carries out one CONNECT. It returns either a refusal, after which the

@@ -150,30 +150,6 @@ func TestUpperCaseHost(t *testing.T) {
 	problem(t, exchange(t, c, br, "GET /user HTTP/1.1\r\nHost: api.github.com\r\n\r\n"), 401, "login_required")
 }
 
-func TestMalformedConnect(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for _, target := range []string{
-		"api.openai.com", "api.openai.com:", "api.openai.com:0", "api.openai.com:65536", "api.openai.com:+443", "api.openai.com:443:443",
-		":443", "[::1:443", "[127.0.0.1]:443", "[fe80::1%25eth0]:443", "user@api.openai.com:443", "api.openai.com/x:443", "https://api.openai.com:443",
-		"*.openai.com:443", "api..openai.com:443",
-	} {
-		c := w.dialProxy()
-		res := exchange(t, c, bufio.NewReader(c), "CONNECT "+target+" HTTP/1.1\r\nHost: x\r\n"+basic(token)+"\r\n")
-		problem(t, res, 400, "bad_request")
-	}
-	for name, raw := range map[string]string{
-		"body":          "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n" + basic(token) + "\r\nabc",
-		"chunked body":  "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + basic(token) + "\r\n0\r\n\r\n",
-		"header syntax": "CONNECT api.openai.com:443 HTTP/1.1\r\nHost x\r\n" + basic(token) + "\r\n",
-		"version":       "CONNECT api.openai.com:443 HTTP/x\r\nHost: x\r\n" + basic(token) + "\r\n",
-	} {
-		c := w.dialProxy()
-		res := exchange(t, c, bufio.NewReader(c), raw)
-		t.Run(name, func(t *testing.T) { problem(t, res, 400, "bad_request") })
-	}
-}
-
 func TestHeaderTooLarge(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -432,28 +408,6 @@ func heap() int64 {
 	runtime.GC() // what pools held comes free by the second
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
-}
-
-// TestSNI: a server name of another host is refused in the handshake; none is
-// fine, and so is one with another spelling.
-func TestSNI(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.serve("api.openai.com", echo)
-	for name, ok := range map[string]bool{"api.openai.com": true, "API.OpenAI.com": true, "": true, "api.github.com": false, "evil.example.com": false} {
-		raw, _ := w.connect("api.openai.com:443")
-		c := tls.Client(raw, &tls.Config{RootCAs: pool(w.ours), ServerName: name, InsecureSkipVerify: true})
-		err := c.Handshake()
-		if (err == nil) != ok {
-			t.Errorf("%q: %v", name, err)
-		}
-		if !ok && !strings.Contains(fmt.Sprint(err), "unrecognized name") {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	if n := w.net.dialled("api.openai.com:443"); n != 0 {
-		t.Error("the host was dialled")
-	}
 }
 
 // TestResumptionStaysWithTheHost: a session ticket of one host does not open a

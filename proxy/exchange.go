@@ -128,7 +128,7 @@ func (x *exchange) check() *problem {
 		}
 		x.req.Connection = named[0]
 	}
-	x.req.Override = overrideOf(r)
+	x.req.Overrides = overrides(r)
 	raw, ok := originForm(r, "https")
 	if !ok {
 		return problemf(badRequest, "the request target is neither a path nor a URL of this host")

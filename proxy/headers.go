@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/authsome/authsome"
+	"golang.org/x/net/http/httpguts"
 )
 
 // hopByHop are the headers that concern one connection only (RFC 9110, section
@@ -62,17 +63,17 @@ func upgradeOf(r *http.Request) string {
 	return up
 }
 
-// overrideOf is the method that a service may take from a header, in the place of
-// that of the request line (Google's APIs and many frameworks do); "" for none.
-func overrideOf(r *http.Request) string {
+// overrides are the methods that a service may take from a header, in the place of
+// that of the request line (Google's APIs and many frameworks do).
+func overrides(r *http.Request) (methods []string) {
 	for _, name := range [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
 		for _, v := range r.Header[name] {
 			if v = strings.ToUpper(textproto.TrimString(v)); v != "" && v != r.Method {
-				return v
+				methods = append(methods, v)
 			}
 		}
 	}
-	return ""
+	return methods
 }
 
 // onward makes the header that goes upstream: the child's, cleaned by
@@ -211,6 +212,9 @@ func answerHeader(w http.ResponseWriter, src http.Header) (dst http.Header) {
 // credentials, were a server to merge them into the header (RFC 9110, section
 // 6.5.1).
 func trailerAllowed(name string) bool {
+	if !httpguts.ValidHeaderFieldName(name) {
+		return false // "Trailer: a b", which http.Transport does not send
+	}
 	switch name = http.CanonicalHeaderKey(name); name {
 	case "Content-Length", "Host", "Authorization", "Cookie", "Content-Encoding", "Content-Type", "Content-Range", errorHeader:
 		return false

@@ -28,10 +28,10 @@ func TestPeers(t *testing.T) {
 		// Leaks and bypasses.
 		{"look-alike hosts", run(lookAlikeHosts)},
 		{"upper-case CONNECT host", run(TestUpperCaseHost)},
-		{"path scope with dot segments", run(TestPathTricks)},
+		{"path scope with dot segments", run(TestSmuggledPaths)},
 		{"revoked token on an open tunnel", run(TestRevokedTokenOnOpenTunnels, TestRevokedTokenOnTheNextRequest)},
-		{"Connection: authorization", run(TestHeaderTricks, TestHopByHopHeaders)},
-		{"SNI or inner Host retargets", run(TestSNI, TestInnerHostMismatch, TestInnerHostMismatchHTTP2, TestResumptionStaysWithTheHost)},
+		{"Connection: authorization", run(TestSmuggledRequests, TestHopByHopHeaders)},
+		{"SNI or inner Host retargets", run(TestSmuggledServerNames, TestSmuggledHosts, TestSmuggledHTTP2, TestResumptionStaysWithTheHost)},
 		{"addresses that slip past private-address lists", run(disguisedAddresses)},
 		{"placeholder at another allowed host", run(TestPlaceholderAtAnotherHost)},
 		{"plain HTTP skips the rules", run(TestPlainHTTP, TestDenyModeRefusesUnknownHosts)},

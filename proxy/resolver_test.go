@@ -78,8 +78,10 @@ func (b *broker) Resolve(_ context.Context, g *authsome.Grant, req *authsome.Req
 		return nil, authsome.E(authsome.Forbidden, "the run is over")
 	}
 	entry, result := b.table.Match(req.Host, req.Port, req.Method, req.Path)
-	if req.Override != "" && !b.table.Same(req.Host, req.Port, req.Method, req.Override, req.Path) {
-		return nil, authsome.E(authsome.Invalid, "two methods").WithHint("send one")
+	for _, other := range req.Overrides {
+		if !b.table.Same(req.Host, req.Port, req.Method, other, req.Path) {
+			return nil, authsome.E(authsome.Invalid, "two methods").WithHint("send one")
+		}
 	}
 	switch result {
 	case route.Unclear:

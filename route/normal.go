@@ -264,7 +264,7 @@ func hiddenDots(seg string) bool {
 	if !strings.ContainsAny(seg, "%;") {
 		return false
 	}
-	for range 3 {
+	for decoded := 0; ; decoded++ {
 		for part := range strings.SplitSeq(overlong.Replace(seg), "/") {
 			part, _, _ = strings.Cut(part, ";")
 			if part == ".." || part == "." {
@@ -272,13 +272,14 @@ func hiddenDots(seg string) bool {
 			}
 		}
 		next := decodeOnce(seg)
-		if next == seg {
+		switch {
+		case next == seg:
 			return false
+		case decoded == 3:
+			return true // escaped more than three times over: nothing honest is
 		}
 		seg = next
 	}
-	// Escaped more than three times over: nothing honest is.
-	return decodeOnce(seg) != seg
 }
 
 // odd reports whether servers may differ in what a normal path means.

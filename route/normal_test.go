@@ -127,6 +127,7 @@ func TestPath(t *testing.T) {
 		{"/public/%252e/admin", ""},
 		{"/public/..;x=1/admin", ""},
 		{"/public/%2e%2e%3bx/admin", ""},
+		{"/public/%25252e%25252e/admin", ""},
 		{"/%25252525252e", ""},
 		{"/public/%c0%ae%c0%ae/admin", ""},
 		{"/public/..%c0%afadmin", ""},

@@ -37,6 +37,11 @@ func (x *exchange) deliver(res *http.Response) {
 		return
 	}
 	h := answerHeader(x.w, res.Header)
+	if res.StatusCode == http.StatusNotModified && x.r.ProtoMajor > 1 {
+		// It would be that of the body which is not sent. Some clients (Go's) miss it
+		// then: an answer without a body has none in its frames.
+		delete(h, "Content-Length")
+	}
 	announced := len(res.Trailer) > 0
 	for name := range res.Trailer {
 		if trailerAllowed(name) {
@@ -182,6 +187,9 @@ func (i *interim) pass(status int, header textproto.MIMEHeader) error {
 	defer i.mu.Unlock()
 	if i.count++; i.count > maxInterim {
 		return errAnswer
+	}
+	if status == http.StatusSwitchingProtocols {
+		return errAnswer // a 1xx over HTTP/2, which has none of these (RFC 9113, section 8.6)
 	}
 	if status == http.StatusContinue || i.old || i.over || !i.unread.begun() {
 		return nil

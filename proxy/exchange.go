@@ -305,6 +305,10 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 		s.cancel(errReconsidered)
 	}
 	answer, err := x.send(ctx, header)
+	if err == nil && !validStatus(answer.StatusCode) {
+		_ = answer.Body.Close()
+		err = errAnswer
+	}
 	if err != nil {
 		return nil, x.failure(ctx, err)
 	}

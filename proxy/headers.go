@@ -190,6 +190,11 @@ func withoutPlaceholders(h http.Header, names []string) {
 // Nobody needs the former any more.
 func answerHeader(w http.ResponseWriter, src http.Header) (dst http.Header) {
 	removeHopByHop(src)
+	if len(src["Content-Length"]) > 1 {
+		// Over HTTP/2 they do no harm and come through; over HTTP/1.1 the answer would
+		// end in two places. The body is there to be counted.
+		delete(src, "Content-Length")
+	}
 	if f, ok := w.(*frontWriter); ok && len(f.header) == 0 {
 		f.header = src
 		dst = src

@@ -71,8 +71,16 @@ func (l *link) readAnswer(r *http.Request) (*http.Response, error) {
 			break // whoever reads it says what is wrong
 		}
 	}
-	return http.ReadResponse(l.br, r)
+	res, err := http.ReadResponse(l.br, r)
+	if err == nil && !validStatus(res.StatusCode) {
+		return nil, errAnswer
+	}
+	return res, err
 }
+
+// validStatus is RFC 9110, section 15. net/http takes whatever strconv.Atoi does:
+// "+20", "000", and over HTTP/2 "2000".
+func validStatus(status int) bool { return status >= 100 && status <= 999 }
 
 // parseAnswer reads the header of a usual answer, with the empty line that ends
 // it: HTTP/1.1, and a body of announced length, or none. Body is nil when there is

@@ -87,6 +87,9 @@ func FuzzAnswer(f *testing.F) {
 		ours, err := l.readAnswer(r)
 		br := bufio.NewReaderSize(strings.NewReader(text), 4<<10)
 		theirs, err2 := http.ReadResponse(br, r)
+		if err2 == nil && !validStatus(theirs.StatusCode) {
+			err2 = errAnswer
+		}
 		if (err == nil) != (err2 == nil) {
 			t.Fatalf("%q: %v, net/http says %v", text, err, err2)
 		}

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"log/slog"
 	"os"
 
@@ -24,6 +26,10 @@ func main() {
 
 // serve is `authsome daemon serve`.
 func serve(ctx context.Context, o cli.ServeOptions) error {
+	// http.Transport tells the standard logger, word by word, what a service says on
+	// an idle connection, and there is no other way to keep it from the log: it may
+	// hold the credential that the service was sent.
+	log.SetOutput(io.Discard)
 	c := daemon.Config{Home: o.Home, Port: o.Port, Stderr: o.Stderr}
 	if o.Verbose {
 		c.Level = slog.LevelDebug

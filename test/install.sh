@@ -40,6 +40,7 @@ need postgresql postgres
 need nghttp2-client have h2load
 need tinyproxy have tinyproxy
 need microsocks have microsocks
+need nginx-light test -x /usr/sbin/nginx
 need awscli test -x /usr/bin/aws
 need python3-boto3 python_has boto3
 need gnome-keyring have gnome-keyring-daemon

@@ -74,6 +74,7 @@ type Internet struct {
 
 	mu       sync.Mutex
 	replaced map[string]http.Handler // by host and path
+	raw      map[string]func(net.Conn)
 	leaves   map[string]*tls.Certificate
 	requests []Request
 	dialled  []string // hosts of CONNECT requests, unknown ones too
@@ -344,6 +345,10 @@ func (n *Internet) connect(conn net.Conn) {
 		return
 	}
 	host = strings.ToLower(host)
+	if serve := n.rawHost(host); serve != nil {
+		n.serveRaw(&buffered{conn, br}, host, serve)
+		return
+	}
 	n.inner.offer(tls.Server(&buffered{conn, br}, &tls.Config{
 		NextProtos: []string{"h2", "http/1.1"},
 		// Whoever has one shows it; what it is worth is for the host to say.

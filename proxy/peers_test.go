@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"reflect"
 	"runtime"
@@ -32,7 +31,7 @@ func TestPeers(t *testing.T) {
 		{"revoked token on an open tunnel", run(TestRevokedTokenOnOpenTunnels, TestRevokedTokenOnTheNextRequest)},
 		{"Connection: authorization", run(TestSmuggledRequests, TestHopByHopHeaders)},
 		{"SNI or inner Host retargets", run(TestSmuggledServerNames, TestSmuggledHosts, TestSmuggledHTTP2, TestResumptionStaysWithTheHost)},
-		{"addresses that slip past private-address lists", run(disguisedAddresses)},
+		{"addresses that slip past private-address lists", run(TestDisguisedAddresses)},
 		{"placeholder at another allowed host", run(TestPlaceholderAtAnotherHost)},
 		{"plain HTTP skips the rules", run(TestPlainHTTP, TestDenyModeRefusesUnknownHosts)},
 		{"a local caller or a web page spends the credential", run(TestNoTokenNoService, webPages)},
@@ -102,36 +101,6 @@ func lookAlikeHosts(t *testing.T) {
 	}
 	if asked, _ := w.broker.counts(); asked != 1 {
 		t.Errorf("the broker was asked %d times", asked)
-	}
-}
-
-// disguisedAddresses: in whatever form an address is written, one that is no
-// public host gets no credential, and is not dialled.
-func disguisedAddresses(t *testing.T) {
-	for _, host := range []string{
-		"[::]", "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::1]", "[2002:7f00:1::]",
-		"[fd00:ec2::254]", "[fe80::1]", "0.0.0.0", "127.1.2.3", "10.1.2.3", "100.100.100.200", "169.254.169.254", "168.63.129.16", "192.168.1.1", "192.0.0.192",
-	} {
-		for name, opts := range map[string][]option{"directly": {direct}, "by way of a proxy": nil} {
-			w := newWorld(t, opts...)
-			normal, err := route.Host(strings.Trim(host, "[]"))
-			if err != nil {
-				t.Fatalf("%s: %v", host, err)
-			}
-			local(w, normal, 8443)
-			w.broker.set("openai", &account{secret: openaiKey})
-			c, br := w.connect(host + ":8443")
-			inner := tls.Client(c, &tls.Config{RootCAs: pool(w.ours), InsecureSkipVerify: true})
-			got := problem(t, exchange(t, inner, bufio.NewReader(inner), "GET / HTTP/1.1\r\nHost: "+host+":8443\r\n\r\n"), 403, "private_address")
-			if got["provider"] != "openai" {
-				t.Errorf("%s, %s: %v", host, name, got)
-			}
-			if n := w.net.dialled(net.JoinHostPort(normal, "8443")); n != 0 {
-				t.Errorf("%s, %s: dialled", host, name)
-			}
-			_ = br
-			_ = c.Close()
-		}
 	}
 }
 

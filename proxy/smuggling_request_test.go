@@ -18,7 +18,7 @@ func TestSmuggledRequests(t *testing.T) {
 		{"chunks", chunks()},
 		{"trailers", trailers()},
 		{"lines", headerLines()},
-		{"names", names()},
+		{"names", fieldNames()},
 		{"connection", hops()},
 		{"first line", firstLines()},
 	} {
@@ -174,9 +174,9 @@ func headerLines() []smuggled {
 	}...)...)
 }
 
-// names: RFC 9110, section 5.1. Whatever is read as a place of the service's credential, or
+// fieldNames: RFC 9110, section 5.1. Whatever is read as a place of the service's credential, or
 // as framing, is not left to the program.
-func names() []smuggled {
+func fieldNames() []smuggled {
 	return append([]smuggled{
 		{name: "mixed case", send: getX + "aUTHORIZATION: Bearer mine\r\n\r\n", saw: seenX},
 		{name: "twice", send: getX + "Authorization: Bearer one\r\nauthorization: Bearer two\r\n\r\n", saw: seenX},

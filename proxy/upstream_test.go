@@ -315,9 +315,11 @@ func TestDeadAddress(t *testing.T) { // not parallel: the resolver is the proces
 	defer func() { net.DefaultResolver = old }()
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		here, there := net.Pipe()
-		go answerDNS(there, map[dnsmessage.Type][]dnsmessage.ResourceBody{
-			dnsmessage.TypeA:    {&dnsmessage.AResource{A: [4]byte{127, 0, 0, 2}}, &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}},
-			dnsmessage.TypeAAAA: {&dnsmessage.AAAAResource{AAAA: [16]byte{15: 1}}},
+		go answerDNS(there, func(_ string, kind dnsmessage.Type) []dnsmessage.ResourceBody {
+			return map[dnsmessage.Type][]dnsmessage.ResourceBody{
+				dnsmessage.TypeA:    {&dnsmessage.AResource{A: [4]byte{127, 0, 0, 2}}, &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}},
+				dnsmessage.TypeAAAA: {&dnsmessage.AAAAResource{AAAA: [16]byte{15: 1}}},
+			}[kind]
 		})
 		return here, nil
 	}}
@@ -335,7 +337,7 @@ func TestDeadAddress(t *testing.T) { // not parallel: the resolver is the proces
 }
 
 // answerDNS answers queries of DNS over a stream (RFC 1035, section 4.2.2).
-func answerDNS(c net.Conn, records map[dnsmessage.Type][]dnsmessage.ResourceBody) {
+func answerDNS(c net.Conn, records func(name string, kind dnsmessage.Type) []dnsmessage.ResourceBody) {
 	defer func() { _ = c.Close() }()
 	for {
 		var length uint16
@@ -352,7 +354,7 @@ func answerDNS(c net.Conn, records map[dnsmessage.Type][]dnsmessage.ResourceBody
 		}
 		q := m.Questions[0]
 		m.Header.Response, m.Additionals = true, nil
-		for _, body := range records[q.Type] {
+		for _, body := range records(q.Name.String(), q.Type) {
 			m.Answers = append(m.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: body})
 		}
 		out, err := m.Pack()

@@ -7,49 +7,55 @@ package netguard
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/net/idna"
 )
 
 // ErrPrivate is a dial to an address that is no public host.
 var ErrPrivate = errors.New("the host is on a private address")
 
-// reserved are the blocks that are no public hosts: RFC 6890 and its registries
-// (IANA special-purpose addresses), and what clouds put at well-known places.
+// reserved are the blocks that are no public hosts: the IANA registries of special
+// addresses (iana-ipv4-special-registry and iana-ipv6-special-registry, by RFC 6890),
+// and what clouds put at well-known places. Of IPv6 it has what lies in unicast: all
+// else is reserved anyway.
 var reserved = func() []netip.Prefix {
 	var list []netip.Prefix
 	for _, s := range []string{
-		"0.0.0.0/8",        // this network; Linux connects 0.0.0.0 to itself
+		"0.0.0.0/8",        // this network, RFC 791; Linux connects 0.0.0.0 to itself
 		"10.0.0.0/8",       // RFC 1918
 		"100.64.0.0/10",    // carrier NAT, RFC 6598; Alibaba's metadata
-		"127.0.0.0/8",      // loopback
+		"127.0.0.0/8",      // loopback, RFC 1122
 		"168.63.129.16/32", // Azure's host agent, on a public-looking address
-		"169.254.0.0/16",   // link-local; cloud metadata
+		"169.254.0.0/16",   // link-local, RFC 3927; cloud metadata
 		"172.16.0.0/12",    // RFC 1918
-		"192.0.0.0/24",     // RFC 6890; Oracle's metadata
-		"192.0.2.0/24",     // documentation
-		"192.88.99.0/24",   // 6to4 relays, withdrawn
+		"192.0.0.0/24",     // protocol assignments, RFC 6890; Oracle's metadata
+		"192.0.2.0/24",     // documentation, RFC 5737
+		"192.88.99.0/24",   // 6to4 relays, withdrawn by RFC 7526
 		"192.168.0.0/16",   // RFC 1918
-		"198.18.0.0/15",    // benchmarks
-		"198.51.100.0/24",  // documentation
-		"203.0.113.0/24",   // documentation
-		"224.0.0.0/4",      // multicast
-		"240.0.0.0/4",      // reserved, broadcast
-		"64:ff9b:1::/48",   // NAT64 of a local network, RFC 8215
-		"100::/64",         // discard
-		"2001::/23",        // protocol assignments: Teredo, ORCHID
-		"2001:db8::/32",    // documentation
-		"3fff::/20",        // documentation
-		"5f00::/16",        // segment routing
-		"fc00::/7",         // unique local; AWS's metadata
-		"fe80::/10",        // link-local
-		"fec0::/10",        // site-local, deprecated
-		"ff00::/8",         // multicast
+		"198.18.0.0/15",    // benchmarks, RFC 2544
+		"198.51.100.0/24",  // documentation, RFC 5737
+		"203.0.113.0/24",   // documentation, RFC 5737
+		"224.0.0.0/4",      // multicast, RFC 5771
+		"240.0.0.0/4",      // reserved, RFC 1112; broadcast, RFC 919
+		"2001::/23",        // protocol assignments, RFC 2928: Teredo (RFC 4380), ORCHID (RFC 7343)
+		"2001:db8::/32",    // documentation, RFC 3849
+		"3fff::/20",        // documentation, RFC 9637
 	} {
 		list = append(list, netip.MustParsePrefix(s))
 	}
 	return list
 }()
+
+// unicast is all of IPv6 that is assigned to public hosts (RFC 4291, section 2.4, and
+// IANA's ipv6-address-space). Outside of it lie loopback, unique local (RFC 4193; AWS's
+// metadata), link-local, site-local (RFC 3879) and multicast addresses, NAT64 of a local
+// network (64:ff9b:1::/48, RFC 8215), those that are discarded (100::/64, RFC 6666),
+// segment routing (5f00::/16, RFC 9602), and blocks that networks of their own have
+// taken, as 200::/7.
+var unicast = netip.MustParsePrefix("2000::/3")
 
 // embeds are the IPv6 blocks that carry an IPv4 address, with the byte at which
 // it starts.
@@ -57,10 +63,13 @@ var embeds = []struct {
 	prefix netip.Prefix
 	at     int
 }{
-	{netip.MustParsePrefix("::/96"), 12},        // IPv4-compatible, with :: and ::1
 	{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64, RFC 6052
 	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4, RFC 3056
 }
+
+// isatap are the two forms of bytes 8 to 11 of an address, below any prefix, behind
+// which the IPv4 address of the host stands (RFC 5214, section 6.1).
+var isatap = [2][4]byte{{0, 0, 0x5e, 0xfe}, {2, 0, 0x5e, 0xfe}}
 
 // IsPrivate reports whether an address is anything but a public host.
 func IsPrivate(a netip.Addr) bool {
@@ -80,21 +89,46 @@ func IsPrivate(a netip.Addr) bool {
 				return IsPrivate(netip.AddrFrom4([4]byte(b[e.at : e.at+4])))
 			}
 		}
+		if slices.Contains(isatap[:], [4]byte(b[8:12])) && IsPrivate(netip.AddrFrom4([4]byte(b[12:]))) {
+			return true
+		}
+		return !unicast.Contains(a)
 	}
 	return false
 }
 
+// own are the domains of names that mean nothing on the public network: the own machine
+// (RFC 6761, section 6.3), the link (RFC 6762), the home (RFC 8375), and what ICANN has
+// reserved for private use, where clouds have their metadata.google.internal.
+var own = []string{"localhost", "local", "home.arpa", "internal"}
+
 // HostIsPrivate reports whether a host can be told, without a look-up, to be no
-// public one: by its literal address, or by a name that always means the own
-// machine (RFC 6761, section 6.3). Where an upstream proxy resolves names, this
-// is all that can be known.
+// public one: by its literal address, or by a name that is never a public one. Where an
+// upstream proxy resolves names, this is all that can be known.
 func HostIsPrivate(host string) bool {
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if a, err := netip.ParseAddr(host); err == nil {
 		return IsPrivate(a)
 	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }) {
+		// As a proxy maps it: full-width digits, and full stops of other scripts.
+		ascii, err := mapped.ToASCII(host)
+		if err != nil {
+			return true // a name that is none is no public one
+		}
+		host = ascii
+	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || numeric(host)
+	for _, domain := range own {
+		if host == domain || strings.HasSuffix(host, "."+domain) {
+			return true
+		}
+	}
+	return numeric(host)
 }
+
+// mapped maps names as browsers do, and is not strict about what DNS is not either.
+var mapped = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
 
 // numeric reports whether a name would be read as an IPv4 address in one of the
 // forms of inet_aton ("0x7f.1", "2130706433"), which the C library and so some

@@ -424,3 +424,31 @@ func TestConnectedBeforeConfigured(t *testing.T) {
 		t.Errorf("the closer one is connected now: %+v, %v", res, err)
 	}
 }
+
+// TestResolveUnclear: a request that services would take for another route's, by its path
+// or by a header that names another method, is refused in every mode.
+func TestResolveUnclear(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	const def = `{"name":"acme","auth_type":"api_key","routes":[{"host":"api.acme.example","path":"/v1","methods":["GET"],"inject":[{"header":"X-Key","value":"{token}"}]}]}`
+	if _, err := w.Register(ctx, me, "acme.json", []byte(def), false, false); err != nil {
+		t.Fatal(err)
+	}
+	w.login("acme", "", "k-0123456789", false)
+	for _, mode := range []authsome.Mode{authsome.ConnectedAllow, authsome.ConnectedDeny, authsome.ConfiguredAllow, authsome.ConfiguredDeny} {
+		g := w.grant(broker.GrantSpec{Mode: mode})
+		for _, path := range []string{"/v1/x//y", "/v1/a%2Fb"} {
+			if res, err := w.Resolve(ctx, g, request("api.acme.example", path)); err != nil || res.Verdict != authsome.Inject {
+				t.Errorf("%s, %s: %+v, %v", mode, path, res, err)
+			}
+		}
+		for _, path := range []string{"//v1/x", "/v1%2Fx", "/v1;x"} {
+			_, err := w.Resolve(ctx, g, request("api.acme.example", path))
+			wantCode(t, err, authsome.Invalid)
+		}
+		other := request("api.acme.example", "/v1/x")
+		other.Overrides = []string{"DELETE"}
+		_, err := w.Resolve(ctx, g, other)
+		wantCode(t, err, authsome.Invalid)
+	}
+}

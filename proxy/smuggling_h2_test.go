@@ -50,10 +50,14 @@ func TestSmuggledHTTP2(t *testing.T) {
 		{smuggled: smuggled{name: "host and authority, the same", saw: seenX}, fields: []string{"host", "PATHS.example.com.:443"}, ended: true},
 		{smuggled: smuggled{name: "host and no authority", saw: seenX}, fields: []string{":authority", "-", "host", scoped}, ended: true},
 		{smuggled: smuggled{name: "http as the scheme", saw: seenX}, fields: []string{":scheme", "http"}, ended: true},
-		{smuggled: smuggled{name: "trailers", saw: chunkedX + "Trailer: X-Sum\r\n" + keyLine + "\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"}, fields: with("trailer", "x-sum, host, authorization, content-length"), body: "abc",
-			trailers: []string{"x-sum", "1"}},
-		{smuggled: smuggled{name: "trailers that were not announced", saw: chunkedX + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with(), body: "abc",
-			trailers: []string{"x-sum", "1", "authorization", "mine", "cookie", "a=b", "host", "evil.example", "content-length", "7", "transfer-encoding", "chunked"}},
+		{
+			smuggled: smuggled{name: "trailers", saw: chunkedX + "Trailer: X-Sum\r\n" + keyLine + "\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"}, fields: with("trailer", "x-sum, host, authorization, content-length"), body: "abc",
+			trailers: []string{"x-sum", "1"},
+		},
+		{
+			smuggled: smuggled{name: "trailers that were not announced", saw: chunkedX + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with(), body: "abc",
+			trailers: []string{"x-sum", "1", "authorization", "mine", "cookie", "a=b", "host", "evil.example", "content-length", "7", "transfer-encoding", "chunked"},
+		},
 
 		{smuggled: smuggled{name: "the path of a URL of another host", code: "bad_request"}, fields: []string{path, "//evil.example/../public/x"}, ended: true},
 		{smuggled: smuggled{name: "dot segments in disguise", code: "bad_request"}, fields: []string{path, "/public/..%2fadmin"}, ended: true},
@@ -75,8 +79,10 @@ func TestSmuggledHTTP2(t *testing.T) {
 		{smuggled: smuggled{name: "a length above the frames", code: "late ", saw: postX + "Content-Length: 4\r\n" + keyLine + "\r\nabcd"}, fields: with("content-length", "4"), body: "abc", reset: true},
 		{smuggled: smuggled{name: "a length and no body"}, fields: with("content-length", "4"), ended: true, reset: true},
 		{smuggled: smuggled{name: "LF in a trailer", code: "late ", saw: chunkedX + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with(), body: "abc", trailers: []string{"x-sum", "1\nhost: evil.example"}, reset: true},
-		{smuggled: smuggled{name: "trailers of the header, and others announced", code: "late ", saw: chunkedX + "Trailer: X-Sum\r\n" + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with("trailer", "x-sum"), body: "abc",
-			trailers: []string{"x-sum", "1", "authorization", "mine"}, reset: true},
+		{
+			smuggled: smuggled{name: "trailers of the header, and others announced", code: "late ", saw: chunkedX + "Trailer: X-Sum\r\n" + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with("trailer", "x-sum"), body: "abc",
+			trailers: []string{"x-sum", "1", "authorization", "mine"}, reset: true,
+		},
 		{smuggled: smuggled{name: "a pseudo-header in the trailers", code: "late ", saw: chunkedX + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with(), body: "abc", trailers: []string{":path", "/admin"}, reset: true},
 	}
 	cases = append(cases, malformedH2(map[string][]string{

@@ -40,8 +40,10 @@ func lengths() []smuggled {
 	return append([]smuggled{
 		{name: "length and chunks", send: postX + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + body, saw: seen},
 		{name: "chunks and length", send: chunkedX + "Content-Length: 13\r\n\r\n" + body, saw: seen},
-		{name: "chunks and length 0, a request in the chunk", send: chunkedX + "Content-Length: 0\r\n\r\n1c\r\nGET /admin HTTP/1.1\r\nX: yyyy\r\n0\r\n\r\n",
-			saw: chunkedX + keyLine + "\r\n1c\r\nGET /admin HTTP/1.1\r\nX: yyyy\r\n0\r\n\r\n"},
+		{
+			name: "chunks and length 0, a request in the chunk", send: chunkedX + "Content-Length: 0\r\n\r\n1c\r\nGET /admin HTTP/1.1\r\nX: yyyy\r\n0\r\n\r\n",
+			saw: chunkedX + keyLine + "\r\n1c\r\nGET /admin HTTP/1.1\r\nX: yyyy\r\n0\r\n\r\n",
+		},
 		{name: "the same length twice", send: postX + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", saw: three},
 		{name: "leading zeros", send: postX + "Content-Length: 003\r\n\r\nabc", saw: three},
 		{name: "space around the length", send: postX + "Content-Length: \t 3 \t\r\n\r\nabc", saw: three},
@@ -51,8 +53,10 @@ func lengths() []smuggled {
 		{name: "chunked after a tab", send: postX + "Transfer-Encoding:\tchunked\r\n\r\n" + none, saw: chunkedX + keyLine + "\r\n" + none},
 		{name: "CHUNKED", send: postX + "transfer-ENCODING: CHUNKED\r\n\r\n" + none, saw: chunkedX + keyLine + "\r\n" + none},
 		{name: "chunked on a folded line", send: postX + "Transfer-Encoding:\r\n chunked\r\n\r\n" + none, saw: chunkedX + keyLine + "\r\n" + none},
-		{name: "chunked as the fold of another line", send: postX + "X: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
-			saw: postX + "Content-Length: 0\r\n" + keyLine + "X: a Transfer-Encoding: chunked\r\n\r\n"},
+		{
+			name: "chunked as the fold of another line", send: postX + "X: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+			saw: postX + "Content-Length: 0\r\n" + keyLine + "X: a Transfer-Encoding: chunked\r\n\r\n",
+		},
 		// HTTP/1.0 has no chunks (section 6.1): the length counts, and the connection ends.
 		{name: "chunks in HTTP/1.0", send: "POST /public/x HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: chunked\r\n\r\n" + none, saw: postX + "Content-Length: 0\r\n" + keyLine + "\r\n", ends: true},
 		{name: "chunks and length in HTTP/1.0", send: "POST /public/x HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", saw: three, ends: true},
@@ -109,8 +113,10 @@ func chunks() []smuggled {
 		{name: "leading zeros", send: chunkedX + "\r\n0000000000000003\r\nabc\r\n000\r\n\r\n", saw: seen},
 		{name: "extensions", send: chunkedX + "\r\n3;a=b;c=\"d;e\"\r\nabc\r\n0;f\r\n\r\n", saw: seen},
 		{name: "space behind the size", send: chunkedX + "\r\n3 \r\nabc\r\n0\t\r\n\r\n", saw: seen},
-		{name: "a request behind the last chunk is one of its own", send: chunkedX + "\r\n" + abc + "GET /admin HTTP/1.1\r\n" + hostLine + "Connection: close\r\n\r\n",
-			saw: seen + "GET /admin HTTP/1.1\r\n" + hostLine + "\r\n", next: "GET /admin", ends: true},
+		{
+			name: "a request behind the last chunk is one of its own", send: chunkedX + "\r\n" + abc + "GET /admin HTTP/1.1\r\n" + hostLine + "Connection: close\r\n\r\n",
+			saw: seen + "GET /admin HTTP/1.1\r\n" + hostLine + "\r\n", next: "GET /admin", ends: true,
+		},
 	}
 	for name, body := range map[string]string{
 		"0x3": "0x3\r\nabc\r\n0\r\n\r\n", "+3": "+3\r\nabc\r\n0\r\n\r\n", "-1": "-1\r\nabc\r\n0\r\n\r\n", "space before the size": " 3\r\nabc\r\n0\r\n\r\n", "3_0": "3_0\r\nabc\r\n0\r\n\r\n", "3h": "3h\r\nabc\r\n0\r\n\r\n",
@@ -130,10 +136,14 @@ func chunks() []smuggled {
 func trailers() []smuggled {
 	announced := func(names string) string { return chunkedX + "Trailer: " + names + "\r\n" + keyLine + "\r\n" }
 	list := []smuggled{
-		{name: "framing, host and credentials", send: chunkedX + "Trailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: mine\r\nHost: evil.example\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\nCookie: a=b\r\nConnection: close\r\n\r\n",
-			saw: announced("X-Sum") + "3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"},
-		{name: "the same, announced", send: chunkedX + "Trailer: X-Sum, Host, Authorization, Cookie, Te\r\n\r\n0\r\nHost: evil.example\r\nAuthorization: mine\r\nCookie: a=b\r\nX-Sum: 1\r\n\r\n",
-			saw: announced("X-Sum") + "0\r\nX-Sum: 1\r\n\r\n"},
+		{
+			name: "framing, host and credentials", send: chunkedX + "Trailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: mine\r\nHost: evil.example\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\nCookie: a=b\r\nConnection: close\r\n\r\n",
+			saw: announced("X-Sum") + "3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
+		},
+		{
+			name: "the same, announced", send: chunkedX + "Trailer: X-Sum, Host, Authorization, Cookie, Te\r\n\r\n0\r\nHost: evil.example\r\nAuthorization: mine\r\nCookie: a=b\r\nX-Sum: 1\r\n\r\n",
+			saw: announced("X-Sum") + "0\r\nX-Sum: 1\r\n\r\n",
+		},
 		{name: "the credential's place in disguise", send: chunkedX + "Trailer: X-Sum, authorization, AUTHORIZATION\r\n\r\n0\r\naUTHORIZATION: mine\r\nX-Sum: 1\r\n\r\n", saw: announced("X-Sum") + "0\r\nX-Sum: 1\r\n\r\n"},
 		{name: "folded", send: chunkedX + "Trailer: X-Sum\r\n\r\n0\r\nX-Sum: 1\r\n Host: evil.example\r\n\r\n", saw: announced("X-Sum") + "0\r\nX-Sum: 1 Host: evil.example\r\n\r\n"},
 		{name: "space before the colon", send: chunkedX + "Trailer: X-Sum\r\n\r\n0\r\nX-Sum : 1\r\n\r\n", saw: announced("X-Sum") + "0\r\n\r\n"},
@@ -157,8 +167,10 @@ func headerLines() []smuggled {
 		{name: "bare LF between two headers", send: getX + "X: a\nY: b\r\n\r\n", saw: getX + keyLine + "X: a\r\nY: b\r\n\r\n"},
 		{name: "bare LF everywhere", send: "GET /public/x HTTP/1.1\nHost: " + scoped + "\nX: a\n\n", saw: x("a")},
 		{name: "bare LF at the end", send: getX + "X: a\n\n", saw: x("a")},
-		{name: "an empty line of bare LF, and a request behind it", send: getX + "X: a\n\nGET /admin HTTP/1.1\r\n" + hostLine + "Connection: close\r\n\r\n",
-			saw: x("a") + "GET /admin HTTP/1.1\r\n" + hostLine + "\r\n", next: "GET /admin", ends: true},
+		{
+			name: "an empty line of bare LF, and a request behind it", send: getX + "X: a\n\nGET /admin HTTP/1.1\r\n" + hostLine + "Connection: close\r\n\r\n",
+			saw: x("a") + "GET /admin HTTP/1.1\r\n" + hostLine + "\r\n", next: "GET /admin", ends: true,
+		},
 		{name: "a line of LF and one of CR LF", send: getX + "X: a\n\r\n", saw: x("a")},
 		{name: "obs-text in a value", send: getX + "X: \xe9\xff\r\n\r\n", saw: x("\xe9\xff")},
 		{name: "space around a value", send: getX + "X: \t a \t \r\n\r\n", saw: x("a")},

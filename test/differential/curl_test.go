@@ -204,8 +204,7 @@ func ask(t *testing.T, curl, proxy, roots string, args []string) told {
 // blocksOf are the headers that curl has written, in one form: the status without version
 // and reason, which HTTP/2 does not have; names in small letters; in order of the names,
 // since only that among those of one name says anything (RFC 9110, section 5.3). What
-// concerns one connection is left out, as authsome does (docs/proxy.md), and so is a date
-// that the service did not give.
+// concerns one connection is left out, as authsome does (docs/proxy.md).
 func blocksOf(text string) (blocks []string) {
 	for block := range strings.SplitSeq(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n") {
 		var lines []string
@@ -221,7 +220,7 @@ func blocksOf(text string) (blocks []string) {
 			}
 			name, value, ok := strings.Cut(line, ":")
 			name = strings.ToLower(name)
-			if !ok || slices.Contains([]string{"connection", "keep-alive", "transfer-encoding", "trailer", "date"}, name) {
+			if !ok || slices.Contains([]string{"connection", "keep-alive", "transfer-encoding", "trailer"}, name) {
 				continue
 			}
 			value = strings.TrimSpace(value)

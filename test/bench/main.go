@@ -24,8 +24,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,6 +50,7 @@ func main() {
 	flag.BoolVar(&o.full, "full", false, "also 10,000 idle streams of 1,000 runs, or as many as files may be open")
 	flag.StringVar(&o.only, "only", "", "measure only the workloads whose name this expression matches, and nothing else")
 	flag.StringVar(&o.targets, "targets", "", "measure only direct and the targets whose name this expression matches")
+	flag.StringVar(&o.against, "against", "", "other builds of authsome to measure beside it, with commas between them")
 	flag.StringVar(&o.doc, "doc", "", "put what is printed into this file as well, in place of what an earlier run has put there")
 	flag.BoolVar(&o.curves, "curves", false, "measure the growth with what is stored instead")
 	flag.IntVar(&o.largest, "largest", 1_000_000, "with -curves: leave larger sizes out")
@@ -70,6 +73,7 @@ type options struct {
 	full          bool
 	fullStreams   int // 0 without full
 	only, targets string
+	against       string
 	doc           string
 	curves        bool
 	largest       int
@@ -148,10 +152,14 @@ func (l *lab) bench(out io.Writer, o options) error {
 			return err
 		}
 	}
-	all, missing := l.targets()
+	var against []string
+	if o.against != "" {
+		against = strings.Split(o.against, ",")
+	}
+	all, missing := l.targets(against)
 	var targets []*target
 	for _, t := range all {
-		if t.name == nameDirect || which.MatchString(t.name) {
+		if t.name == nameDirect || which.MatchString(t.name) || slices.ContainsFunc(against, func(b string) bool { return t.name == filepath.Base(b) }) {
 			targets = append(targets, t)
 		}
 	}

@@ -60,8 +60,8 @@ const (
 )
 
 // targets are those that can be had on this machine, direct first, and the
-// names of the programs that are missing.
-func (l *lab) targets() (all []*target, missing []string) {
+// names of the programs that are missing. against are other builds of authsome.
+func (l *lab) targets(against []string) (all []*target, missing []string) {
 	var daemonUsers int
 	var held *run
 	// The blind tunnel and authsome are the same daemon and the same run.
@@ -110,7 +110,11 @@ func (l *lab) targets() (all []*target, missing []string) {
 		to := endpoint{Doors: []door{{Addr: ready.Addr}}, Connect: true, Host: routed, Bearer: placeholder, Roots: l.root.pem()}
 		return to, measure.pid(), nil
 	}
-	all = append(all, direct, tunnel, ours, plain)
+	all = append(all, direct, tunnel, ours)
+	for _, binary := range against {
+		all = append(all, l.otherBuild(binary))
+	}
+	all = append(all, plain)
 	for _, p := range []struct {
 		name, program string
 		fixed         bool
@@ -135,6 +139,34 @@ func (l *lab) targets() (all []*target, missing []string) {
 		}})
 	}
 	return all, missing
+}
+
+// otherBuild is another build of authsome, to see what a change gains.
+func (l *lab) otherBuild(binary string) *target {
+	var w *world
+	var held *run
+	t := &target{name: filepath.Base(binary), hosts: "n%d.bench.example"}
+	t.stop = func() {
+		held.close()
+		w.close()
+	}
+	t.start = func() (_ endpoint, _ int, err error) {
+		if w == nil {
+			if w, err = l.newWorld("home of "+t.name, binary); err == nil {
+				err = w.login(provider, anyRouted, "")
+			}
+		} else {
+			err = w.start()
+		}
+		if err != nil {
+			return endpoint{}, 0, err
+		}
+		if held, err = w.open(); err != nil {
+			return endpoint{}, 0, err
+		}
+		return w.endpoint(routed, placeholder, held), w.pid(), nil
+	}
+	return t
 }
 
 // find looks where daemons lie, too, which is not on everybody's PATH.

@@ -44,6 +44,7 @@ type lab struct {
 // world is one home with its daemon.
 type world struct {
 	lab    *lab
+	binary string // of its daemon
 	dir    string
 	client *api.Client
 	port   int
@@ -99,7 +100,7 @@ func (l *lab) setUp() error {
 	if l.load, err = startHelper("load", struct{}{}, &struct{}{}); err != nil {
 		return err
 	}
-	l.world, err = l.newWorld("home")
+	l.world, err = l.newWorld("home", l.binary)
 	if err != nil {
 		return err
 	}
@@ -122,8 +123,8 @@ func (l *lab) close() {
 }
 
 // newWorld makes a home with a daemon in front of the origin.
-func (l *lab) newWorld(name string) (*world, error) {
-	w := &world{lab: l, dir: filepath.Join(l.dir, name)}
+func (l *lab) newWorld(name, binary string) (*world, error) {
+	w := &world{lab: l, binary: binary, dir: filepath.Join(l.dir, name)}
 	if err := os.MkdirAll(w.work(), 0o700); err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func (w *world) environ() []string {
 // launch starts the daemon and does not wait for it.
 func (w *world) launch() error {
 	w.output.Reset()
-	cmd := exec.Command(w.lab.binary, "daemon", "serve")
+	cmd := exec.Command(w.binary, "daemon", "serve")
 	cmd.Env = append(w.environ(), "HTTPS_PROXY=http://"+w.lab.at)
 	cmd.Dir = w.work()
 	cmd.Stdout, cmd.Stderr = &w.output, &w.output

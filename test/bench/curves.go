@@ -96,7 +96,7 @@ func (l *lab) grow(c curve, set settings) (points []*point, others float64, err 
 	}()
 	for _, n := range c.sizes {
 		p := &point{size: n}
-		if p.home, err = l.newWorld(c.name + strconv.Itoa(n), l.binary); err != nil {
+		if p.home, err = l.newWorld(c.name+strconv.Itoa(n), l.binary); err != nil {
 			return points, 0, err
 		}
 		points = append(points, p)

@@ -32,6 +32,10 @@ type workload struct {
 	// rate is authsome's, as a ratio to direct; cost is its processor time, in
 	// ms per 1,000 operations. 0 means none.
 	rate, cost aim
+	// yardRate and yardCost are what the net/http yardstick had on the machine where
+	// those were set, 0 for unknown. Other machines are slower in one thing and faster
+	// in another: what authsome has there of the yardstick can be asked for anywhere.
+	yardRate, yardCost float64
 }
 
 // aim is what is demanded at least, and what is hoped for.
@@ -40,17 +44,17 @@ type aim struct{ floor, goal float64 }
 func (w workload) bulk() bool { return w.kind == download || w.kind == upload }
 
 var workloads = []workload{
-	{name: "keep-alive, 1 client", kind: requests, clients: 1, rate: aim{.32, .40}},
-	{name: "keep-alive, 16 clients", kind: requests, clients: 16, rate: aim{.36, .52}, cost: aim{42, 25}},
-	{name: "keep-alive, 64 clients", kind: requests, clients: 64, rate: aim{.36, .52}, cost: aim{42, 25}},
-	{name: "new connection each, 1 client", kind: fresh, clients: 1, rate: aim{.68, .75}, cost: aim{0, 330}},
-	{name: "new connection each, 8 clients", kind: fresh, clients: 8, rate: aim{.75, .82}, cost: aim{0, 330}},
-	{name: "never-seen hosts, 4 clients", kind: fresh, clients: 4, unseen: true, rate: aim{.33, .38}},
-	{name: "download, 1 client", kind: download, clients: 1, rate: aim{.44, .52}},
-	{name: "upload, 1 client", kind: upload, clients: 1, rate: aim{.48, .58}},
-	{name: "HTTP/2, 1 connection × 16", kind: streams, clients: 1, streams: 16, rate: aim{.48, .68}, cost: aim{62, 32}},
+	{name: "keep-alive, 1 client", kind: requests, clients: 1, rate: aim{.32, .40}, yardRate: .35},
+	{name: "keep-alive, 16 clients", kind: requests, clients: 16, rate: aim{.36, .52}, cost: aim{42, 25}, yardRate: .39, yardCost: 38},
+	{name: "keep-alive, 64 clients", kind: requests, clients: 64, rate: aim{.36, .52}, cost: aim{42, 25}, yardRate: .38, yardCost: 38},
+	{name: "new connection each, 1 client", kind: fresh, clients: 1, rate: aim{.68, .75}, cost: aim{0, 330}, yardRate: .70},
+	{name: "new connection each, 8 clients", kind: fresh, clients: 8, rate: aim{.75, .82}, cost: aim{0, 330}, yardRate: .83, yardCost: 318},
+	{name: "never-seen hosts, 4 clients", kind: fresh, clients: 4, unseen: true, rate: aim{.33, .38}, yardRate: .40},
+	{name: "download, 1 client", kind: download, clients: 1, rate: aim{.44, .52}, yardRate: .47},
+	{name: "upload, 1 client", kind: upload, clients: 1, rate: aim{.48, .58}, yardRate: .56},
+	{name: "HTTP/2, 1 connection × 16", kind: streams, clients: 1, streams: 16, rate: aim{.48, .68}, cost: aim{62, 32}, yardRate: .53, yardCost: 56},
 	{name: "HTTP/2, 8 connections × 8", kind: streams, clients: 8, streams: 8},
-	{name: "WebSocket echo, 1 client", kind: messages, clients: 1, rate: aim{.47, .52}},
+	{name: "WebSocket echo, 1 client", kind: messages, clients: 1, rate: aim{.47, .52}, yardRate: .54},
 	{name: "streamed events", kind: events, clients: 1},
 }
 
@@ -76,6 +80,16 @@ func (r row) ratios(name, to string) []float64 {
 	var out []float64
 	for i := range a {
 		out = append(out, a[i].rate/b[i].rate)
+	}
+	return out
+}
+
+// costs are a target's processor time to another's, taken inside each round.
+func (r row) costs(name, to string) []float64 {
+	a, b := r.samples[name], r.samples[to]
+	var out []float64
+	for i := range a {
+		out = append(out, a[i].cost/b[i].cost)
 	}
 	return out
 }

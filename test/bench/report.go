@@ -156,6 +156,15 @@ func (r *report) verdicts(names []string) []verdict {
 			if cost, ok := row.medianOf(nameAuthsome, func(s sample) float64 { return s.cost * 1e6 }); ok && w.cost != (aim{}) {
 				add(w.name+": CPU per 1,000", cost, w.cost, false, "%.0f ms")
 			}
+			if r.has(names, nameYardstick) {
+				of := func(a aim, yard float64) aim { return aim{a.floor / yard, a.goal / yard} }
+				if w.yardRate > 0 {
+					add(w.name+": rate, of net/http Go", median(row.ratios(nameAuthsome, nameYardstick)), of(w.rate, w.yardRate), true, "%.2f")
+				}
+				if w.yardCost > 0 {
+					add(w.name+": CPU, of net/http Go", median(row.costs(nameAuthsome, nameYardstick)), of(w.cost, w.yardCost), false, "%.2f")
+				}
+			}
 			if w.kind == requests && w.clients > 1 && r.has(names, nameHAProxy) {
 				add(w.name+": rate, of HAProxy", median(row.ratios(nameAuthsome, nameHAProxy)), aim{0, .95}, true, "%.2f")
 			}

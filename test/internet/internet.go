@@ -24,10 +24,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -122,6 +124,7 @@ func Start(dir string, cred Credentials) (*Internet, error) {
 	n.srv = &http.Server{
 		Handler:           http.HandlerFunc(n.serve),
 		ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog:          log.New(noise{n}, "", log.LstdFlags),
 	}
 	n.servers.Add(2)
 	go func() { defer n.servers.Done(); _ = n.srv.Serve(n.inner) }()
@@ -188,11 +191,38 @@ func (n *Internet) Distrust(host string) error {
 	return nil
 }
 
+// Trust has it show a good one again.
+func (n *Internet) Trust(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.leaves, host)
+}
+
+// HangUp has every host close the connections on which nothing is under way, as
+// servers do after a while.
+func (n *Internet) HangUp() {
+	n.srv.SetKeepAlivesEnabled(false)
+	n.srv.SetKeepAlivesEnabled(true)
+}
+
 // Quiet stops the recording, for measurements.
 func (n *Internet) Quiet() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.quiet, n.requests = true, nil
+	n.quiet, n.requests, n.dialled = true, nil, nil
+}
+
+// noise is what the server says of connections that go wrong.
+type noise struct{ n *Internet }
+
+func (o noise) Write(b []byte) (int, error) {
+	o.n.mu.Lock()
+	quiet := o.n.quiet
+	o.n.mu.Unlock()
+	if quiet {
+		return len(b), nil
+	}
+	return os.Stderr.Write(b)
 }
 
 // Requests are those that arrived at host so far, "" for all hosts.
@@ -333,7 +363,9 @@ func (n *Internet) connect(conn net.Conn) {
 	}
 	host, port, err := net.SplitHostPort(req.Host)
 	n.mu.Lock()
-	n.dialled = append(n.dialled, strings.ToLower(host))
+	if !n.quiet {
+		n.dialled = append(n.dialled, strings.ToLower(host))
+	}
 	n.mu.Unlock()
 	if err != nil || n.handler(strings.ToLower(host)) == nil || port != "443" {
 		_, _ = io.WriteString(conn, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nX-Internet: no such host\r\n\r\n")
@@ -458,6 +490,15 @@ type buffered struct {
 }
 
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// SetLinger lets a handler that has taken the connection over reset it.
+func (b *buffered) SetLinger(sec int) error {
+	c, ok := b.Conn.(*net.TCPConn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return c.SetLinger(sec)
+}
 
 // chanListener turns connections into a net.Listener's.
 type chanListener struct {

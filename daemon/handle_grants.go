@@ -83,6 +83,11 @@ func (d *Daemon) openGrant(id authsome.Identity, conn *net.UnixConn) (_ *run, _ 
 // serveGrant answers the run, and serves its port until the run is over.
 func (d *Daemon) serveGrant(x *run, info api.GrantInfo, ln net.Listener) {
 	ctx, cancel := context.WithCancel(d.work)
+	if x.streams == nil {
+		// What comes while requests are brought to their end waits in the backlog of
+		// the run's own socket, for the next daemon.
+		defer context.AfterFunc(d.stopping, cancel)()
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

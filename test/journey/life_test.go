@@ -121,6 +121,46 @@ func TestStreamDies(t *testing.T) {
 	next(t, out, "gpt-5")
 }
 
+// TestDaemonIsReplaced ends the daemon as `authsome daemon stop` does, while a
+// stream has it take all the time that it may. What the child asks for meanwhile
+// waits for the next daemon.
+func TestDaemonIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	login(t, w, openaiKey, "openai")
+	cmd := w.Command("run", "--", "sh", "-c", "(curl -sSN https://echo.example.com/stream >/dev/null; echo ended) & "+poll).Cmd()
+	out := lines(t, cmd)
+	next(t, out, "200")
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	pid := w.DaemonPID()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	until(t, patience, "the daemon ends", func() bool { return syscall.Kill(pid, 0) != nil })
+	err := w.Serve()
+	if cerr := cmd.Process.Signal(syscall.SIGCONT); err != nil || cerr != nil {
+		t.Fatal(err, cerr)
+	}
+	for after := 0; after < 5; {
+		select {
+		case l, ok := <-out:
+			switch {
+			case !ok:
+				t.Fatal("the child has ended")
+			case l == "ended":
+				after = 1
+			case l != "200":
+				t.Fatalf("while the daemon was replaced the child got %q", l)
+			case after > 0:
+				after++
+			}
+		case <-time.After(patience):
+			t.Fatal("the child's request waits for ever")
+		}
+	}
+}
+
 // TestRunIsKilled: SIGKILL of run ends the grant and, on Linux, the child.
 func TestRunIsKilled(t *testing.T) {
 	w := newWorld(t)

@@ -46,7 +46,7 @@ func TestSoak(t *testing.T) {
 	out := writer{t}
 	err := run(context.Background(), options{
 		binary: built, round: 2 * time.Second, streams: 60, runs: 4, seed: 20261130,
-		pause: 400 * time.Millisecond, settle: time.Second, last: 2 * time.Second,
+		pause: 400 * time.Millisecond, settle: time.Second, last: 2 * time.Second, verbose: testing.Verbose(),
 	}, out)
 	if err != nil {
 		t.Fatal(err)

@@ -176,6 +176,9 @@ func (f *front) serve(h head) (again bool) {
 			}
 			again = false
 		}
+		if body != nil && !again {
+			body.end()
+		}
 		if f.bw != nil {
 			f.bw.Reset(nil)
 			writers.Put(f.bw)
@@ -262,6 +265,17 @@ func (b *frontBody) Read(p []byte) (int, error) {
 
 // Close is for net/http; what is left is finish's to read.
 func (b *frontBody) Close() error { return nil }
+
+// end ends reading, also one under way: whoever sends the body on may still be at
+// it when the answer has broken off, and the front's reader is another child's next.
+func (b *frontBody) end() {
+	if !b.mu.TryLock() {
+		_ = b.f.conn.SetReadDeadline(time.Unix(1, 0))
+		b.mu.Lock()
+	}
+	b.err = errClosedBody
+	b.mu.Unlock()
+}
 
 // finish ends reading, also one under way, and reads a short rest. It is false
 // when the connection cannot go on.

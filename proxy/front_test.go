@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,4 +210,44 @@ func TestFrontEnds(t *testing.T) {
 			t.Errorf("%s: the connection gives %d more bytes, and then %v", name, n, err)
 		}
 	}
+}
+
+// TestFrontBodyEndsWithItsRequest has answers break off while the child still sends
+// its body. Whoever sends the body on must not go on reading: the front's reader is
+// another child's by then.
+func TestFrontBodyEndsWithItsRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/whole" {
+			body, _ := io.ReadAll(r.Body)
+			_, _ = rw.Write(body)
+			return
+		}
+		_, _ = r.Body.Read(make([]byte, 1000))
+		rw.Header().Set("Content-Length", "5000")
+		_, _ = io.WriteString(rw, "only this")
+		_ = http.NewResponseController(rw).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	var children sync.WaitGroup
+	for range 8 {
+		children.Go(func() {
+			for range 6 {
+				conn, _ := w.tunnel("api.openai.com:443", "api.openai.com")
+				_, err := io.WriteString(conn, "POST /broken HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 100000000\r\n\r\n")
+				for n := 0; err == nil && n < 10_000; n++ {
+					_, err = io.WriteString(conn, strings.Repeat("x", 1000))
+				}
+				other, br := w.tunnel("api.openai.com:443", "api.openai.com")
+				body := strings.Repeat("o", 3000)
+				_, _ = fmt.Fprintf(other, "POST /whole HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+				if a := readAnswer(t, br, "POST"); a.Body != body {
+					t.Errorf("another child's body came as %q", a.Body)
+				}
+				_, _ = conn.Close(), other.Close()
+			}
+		})
+	}
+	children.Wait()
 }

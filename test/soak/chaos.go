@@ -29,7 +29,7 @@ var acts = []act{
 	{"define one more provider, and remove it", false, (*soak).passingProvider},
 	{"trouble at the authorization server", false, (*soak).authTrouble},
 	{"end a consent at the service", false, (*soak).endConsent},
-	{"hang up on idle connections", false, func(s *soak, _ context.Context) error { s.world.Internet.HangUp(); return nil }},
+	{"hang up on idle connections", false, func(s *soak, _ context.Context) error { s.hangUp(); return nil }},
 }
 
 // replaces ends a run in one way and starts another in its place.
@@ -61,10 +61,19 @@ func (s *soak) wrongCertificate(ctx context.Context) error {
 	if err := s.world.Internet.Distrust(host); err != nil {
 		return err
 	}
-	s.world.Internet.HangUp() // new connections are needed
+	s.hangUp() // new connections are needed
 	s.pauseFor(ctx, 2*time.Second)
 	s.world.Internet.Trust(host)
 	return nil
+}
+
+// hangUp has the services close what is idle. A request with a body that was just
+// leaving on such a connection is not sent again, since the service may have acted
+// on it; one that only reads is.
+func (s *soak) hangUp() {
+	w := s.judge.expect(window{why: "a service that hung up", kinds: []kind{upload, grpc}, classes: []string{"upstream_unreachable"}})
+	s.world.Internet.HangUp()
+	s.judge.done(w)
 }
 
 func (s *soak) outAndIn(ctx context.Context) error {
@@ -75,7 +84,8 @@ func (s *soak) outAndIn(ctx context.Context) error {
 		}
 	}
 	w := s.judge.expect(window{
-		why: "a logout", provider: providerKey, account: account, classes: []string{brokeOff, "denied", "login_required", unauthorized},
+		why: "a logout", provider: providerKey, account: account, byDefault: s.roster.lately(account),
+		classes: []string{brokeOff, "denied", "login_required", unauthorized},
 	})
 	defer s.judge.done(w)
 	if err := s.logout(account); err != nil {

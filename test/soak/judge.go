@@ -63,6 +63,7 @@ type window struct {
 	account  string
 	// byDefault says that the account is what runs use that have none of their own.
 	byDefault bool
+	kinds     []kind // nil for all
 	classes   []string
 }
 
@@ -77,7 +78,7 @@ func (w *window) excuses(f failure) bool {
 	case hostBlind:
 		provider = ""
 	}
-	return (w.host == "" || w.host == f.Host) && slices.Contains(w.classes, f.class()) &&
+	return (w.host == "" || w.host == f.Host) && (w.kinds == nil || slices.Contains(w.kinds, f.Kind)) && slices.Contains(w.classes, f.class()) &&
 		(w.provider == "" || w.provider == provider) &&
 		(w.account == "" || w.account == f.Account || f.Account == "" && w.byDefault) &&
 		!f.To.Before(w.from) && (w.to.IsZero() || f.From.Before(w.to.Add(after)))
@@ -254,6 +255,16 @@ func (r *roster) willBeDefault(account string) (is func()) {
 			}
 		}
 	}
+}
+
+// lately says that an account is the default, or was so when the longest requests
+// began that may be under way.
+func (r *roster) lately(account string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.defaults, func(d defaultSpan) bool {
+		return d.account == account && (d.to.IsZero() || time.Since(d.to) < requestTime)
+	})
 }
 
 // runOf is the run that a nonce belongs to.

@@ -57,7 +57,7 @@ func (s *soak) command(input string, args ...string) (string, error) {
 // login connects an account with a new key; the one before counts no more.
 func (s *soak) login(account string) error {
 	w := s.judge.expect(window{
-		why: "another key", provider: providerKey, account: account, byDefault: account == s.byDefault, classes: []string{brokeOff, "denied"},
+		why: "another key", provider: providerKey, account: account, byDefault: s.roster.lately(account), classes: []string{brokeOff, "denied"},
 	})
 	defer s.judge.done(w)
 	was := s.current[account]

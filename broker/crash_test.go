@@ -17,6 +17,7 @@ import (
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/broker"
 	"github.com/authsome/authsome/internal/oauthtest"
+	"go.uber.org/goleak"
 )
 
 // childEnv makes this binary a process that a test kills; its value is what the
@@ -30,7 +31,7 @@ const (
 func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case "refresh":
 		refreshForever()
 	case "login":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/store/storetest"
+	"go.uber.org/goleak"
 )
 
 // childEnv names the part that this binary plays when a test starts it again.
@@ -34,6 +35,10 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	stopPostgres()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

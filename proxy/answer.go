@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/scrub"
 )
 
@@ -45,6 +46,7 @@ func (x *exchange) deliver(res *http.Response) {
 	announced := len(res.Trailer) > 0
 	for name := range res.Trailer {
 		if trailerAllowed(name) {
+			name, _ = x.scrub.Name(name) // counted when they come
 			h.Add("Trailer", name)
 		}
 	}
@@ -175,9 +177,10 @@ type interim struct {
 	// child may be waiting for a 100, and net/http sends none after another 1xx.
 	unread *childBody
 
-	mu    sync.Mutex
-	over  bool
-	count int
+	mu       sync.Mutex
+	over     bool
+	count    int
+	scrubbed int
 }
 
 // pass is called by net/http's own goroutine, and may be called after RoundTrip
@@ -194,15 +197,17 @@ func (i *interim) pass(status int, header textproto.MIMEHeader) error {
 	if status == http.StatusContinue || i.old || i.over || !i.unread.begun() {
 		return nil
 	}
-	i.scrub.Header(http.Header(header))
+	i.scrubbed += i.scrub.Header(http.Header(header)).Total()
 	h := answerHeader(i.w, http.Header(header))
 	i.w.WriteHeader(status)
 	clear(h)
 	return nil
 }
 
-func (i *interim) close() {
+// close ends it, and adds what was overwritten to the outcome.
+func (i *interim) close(out *authsome.Outcome) {
 	i.mu.Lock()
 	i.over = true
+	out.Scrubbed += i.scrubbed
 	i.mu.Unlock()
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -69,6 +70,12 @@ func (x *exchange) scrubber() *scrub.Scrubber {
 	if len(values) == 0 {
 		return nil
 	}
+	// What a request was sent with before, and was refused, may be in this answer, too:
+	// the service has seen both.
+	values = append(values, x.tried...)
+	if x.res.Renewable {
+		x.tried = slices.Clone(values)
+	}
 	if found := x.p.poolFor(x.grant, x.res).scrubbers.of(values); !found.Empty() {
 		return found
 	}
@@ -89,9 +96,9 @@ func (x *exchange) ask(header http.Header) {
 	}
 }
 
-// spoken is the service's side of a WebSocket whose text messages are scrubbed
-// on their way to the child. Frames keep their lengths, and leave when it is
-// known that they do not hold the beginning of a value.
+// spoken is the service's side of a WebSocket whose text messages, and the reason
+// of whose end, are scrubbed on their way to the child. Frames keep their lengths,
+// and leave when it is known that they do not hold the beginning of a value.
 type spoken struct {
 	io.ReadWriteCloser
 	st *scrub.Stream
@@ -104,6 +111,7 @@ type spoken struct {
 	looking bool  // the frame is a part of it
 	fin     bool
 	lost    bool // the bytes are no frames
+	unseen  bool // so are they, or frames that nobody may send, and none could look into
 
 	// queue is what has come and not left, in order: bytes as they are, or so
 	// many of payload.
@@ -167,11 +175,12 @@ func (s *spoken) whole(p []byte) (end int) {
 			return end
 		}
 		payload := p[end+size : end+size+int(f.length)]
+		s.unseen = s.unseen || f.hidden()
 		if !f.control() {
 			s.text, s.fin = f.opcode == opText, true
-			if s.text {
-				s.st.Overwrite(payload, true)
-			}
+		}
+		if f.opcode == opText || f.opcode == opClose {
+			s.st.Overwrite(payload, true)
 		}
 		end += size + len(payload)
 	}
@@ -205,7 +214,7 @@ func (s *spoken) feed(p []byte) {
 			s.raw(s.header[:s.have])
 			s.have = 0
 			if no != nil {
-				s.lost = true
+				s.lost, s.unseen = true, true
 				s.end()
 				continue
 			}
@@ -217,6 +226,14 @@ func (s *spoken) feed(p []byte) {
 // begin takes a frame's header.
 func (s *spoken) begin(f frame) {
 	s.left, s.fin = f.length, f.fin
+	s.unseen = s.unseen || f.hidden()
+	if f.opcode == opClose {
+		// A status and text for people (RFC 6455, section 5.5.1). No message goes on
+		// behind it.
+		s.overwrite(true)
+		s.open, s.looking, s.fin = false, true, true
+		return
+	}
 	if f.control() {
 		s.looking = false
 		return

@@ -63,12 +63,16 @@ func TestSpoken(t *testing.T) {
 			part1(false, opText, spokenKey) + part1(true, opContinuation, "") + part1(true, opText, "x"),
 			part1(false, opText, stars) + part1(true, opContinuation, "") + part1(true, opText, "x"),
 		},
-		"binary":                   {part1(true, opBinary, spokenKey), part1(true, opBinary, spokenKey)},
-		"two messages, half each":  {part1(true, opText, spokenKey[:9]) + part1(true, opText, spokenKey[9:]), part1(true, opText, spokenKey[:9]) + part1(true, opText, spokenKey[9:])},
-		"long":                     {part1(true, opText, strings.Repeat("x", 70000)+spokenKey), part1(true, opText, strings.Repeat("x", 70000)+stars)},
-		"no frames":                {"\x81\x7e\x00\x01" + spokenKey, "\x81\x7e\x00\x01" + spokenKey},
-		"cut short":                {part1(true, opText, spokenKey)[:20], part1(true, opText, spokenKey)[:20]},
-		"close with a reason":      {part1(true, opClose, "\x03\xe8bye"), part1(true, opClose, "\x03\xe8bye")},
+		"binary":                  {part1(true, opBinary, spokenKey), part1(true, opBinary, spokenKey)},
+		"two messages, half each": {part1(true, opText, spokenKey[:9]) + part1(true, opText, spokenKey[9:]), part1(true, opText, spokenKey[:9]) + part1(true, opText, spokenKey[9:])},
+		"long":                    {part1(true, opText, strings.Repeat("x", 70000)+spokenKey), part1(true, opText, strings.Repeat("x", 70000)+stars)},
+		"no frames":               {"\x81\x7e\x00\x01" + spokenKey, "\x81\x7e\x00\x01" + spokenKey},
+		"cut short":               {part1(true, opText, spokenKey)[:20], part1(true, opText, spokenKey)[:20]},
+		"close with a reason":     {part1(true, opClose, "\x03\xe8bye"), part1(true, opClose, "\x03\xe8bye")},
+		"close with the key":      {part1(true, opClose, "\x03\xe8no "+spokenKey), part1(true, opClose, "\x03\xe8no "+stars)},
+		"close in a message": {
+			part1(false, opText, spokenKey[:5]) + part1(true, opClose, "\x03\xe8no "+spokenKey), part1(false, opText, spokenKey[:5]) + part1(true, opClose, "\x03\xe8no "+stars),
+		},
 		"many pings in a message":  {part1(false, opText, spokenKey[:5]) + strings.Repeat(part1(true, opPing, "0123456789"), 8000), part1(false, opText, spokenKey[:5]) + strings.Repeat(part1(true, opPing, "0123456789"), 8000)},
 		"a message without an end": {part1(false, opText, "a") + part1(true, opText, spokenKey), part1(false, opText, "a") + part1(true, opText, stars)},
 	} {
@@ -82,6 +86,7 @@ func TestSpoken(t *testing.T) {
 func FuzzSpoken(f *testing.F) {
 	f.Add([]byte(part1(false, opText, "a"+spokenKey[:7])+part1(true, opPong, "")+part1(true, opContinuation, spokenKey[7:])), []byte{0, 3, 9, 1})
 	f.Add([]byte(part1(true, opText, spokenKey)+part1(true, opBinary, spokenKey)+"\x8f\xff"), []byte{1, 1, 1})
+	f.Add([]byte(part1(false, opText, spokenKey[:7])+part1(true, opClose, "\x03\xe8"+spokenKey)+part1(true, opContinuation, spokenKey[7:])), []byte{7, 1})
 	f.Fuzz(func(t *testing.T, in, sizes []byte) {
 		whole := spokenText(t, in, nil)
 		if split := spokenText(t, in, sizes); split != whole {

@@ -47,6 +47,7 @@ type exchange struct {
 	kind   authsome.Slot // of edits
 	edits  []field       // of the body
 	scrub  *scrub.Scrubber
+	tried  []authsome.Secret // what scrub looks for
 	broken atomic.Pointer[problem]
 	chunks func(io.Reader) io.Reader // signs those of the body; nil when there is nothing to
 
@@ -418,7 +419,7 @@ func (x *exchange) send(ctx context.Context, header http.Header) (*http.Response
 	if x.r.ProtoMajor > 1 {
 		in.unread = x.body
 	}
-	defer in.close()
+	defer in.close(&x.out)
 	at := x.p.poolFor(x.grant, x.res)
 	where := joinAuthority(x.host, x.port, 443)
 	over := func(t *http.Transport, l *links) (*http.Response, error) {

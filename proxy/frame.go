@@ -99,6 +99,10 @@ func frameHeader(b []byte) (f frame, size int, no *refusal) {
 // control reports whether the frame is no part of a message.
 func (f *frame) control() bool { return f.opcode >= opClose }
 
+// hidden reports whether what a service sends in the frame cannot be read: it is
+// masked, which only clients do (section 5.1), or changed by an extension.
+func (f *frame) hidden() bool { return f.masked || f.rsv != 0 }
+
 // wrong says why a client may not send the frame where no extension was agreed
 // on; under is the opcode of the message that has begun, 0 for none.
 func (f *frame) wrong(under byte) *refusal {

@@ -24,9 +24,14 @@ func (x *exchange) switchProtocols(res *http.Response) {
 			x.wrongSwitch("the upstream uses a WebSocket extension that was not offered")
 			return
 		}
-		st := x.scrub.NewStream()
-		defer func() { x.out.Scrubbed += st.Hits().Total() }()
-		up = &spoken{ReadWriteCloser: up, st: st}
+		said := &spoken{ReadWriteCloser: up, st: x.scrub.NewStream()}
+		defer func() {
+			x.out.Scrubbed += said.st.Hits().Total()
+			x.report.Unseen = said.unseen
+		}()
+		up = said
+	} else if x.scrub != nil {
+		x.report.Unseen = true // nobody knows what is a message there
 	}
 	var watched *socket
 	if x.res.Message != nil {

@@ -356,7 +356,7 @@ func TestZstdWindow(t *testing.T) {
 }
 
 // FuzzDecode feeds anything to the decoders: no panic, no memory without bound, and
-// the scrubbed text is as long as the text.
+// the scrubbed text is as long as the text, unless that breaks off.
 func FuzzDecode(f *testing.F) {
 	for i, coding := range allCodings {
 		f.Add(uint8(i), encode(someText+token, coding))
@@ -368,7 +368,11 @@ func FuzzDecode(f *testing.F) {
 		const limit = 8 << 20
 		plain, err := io.ReadAll(io.LimitReader(mustDecode(t, name, bytes.NewReader(data)), limit))
 		scrubbed, err2 := io.ReadAll(io.LimitReader(s.Reader(mustDecode(t, name, iotest.HalfReader(bytes.NewReader(data)))), limit))
-		if (err == nil) != (err2 == nil) || len(plain) < limit && string(scrubbed) != whole(s, string(plain)) {
+		want := whole(s, string(plain))
+		if err != nil && err2 != nil && strings.HasPrefix(want, string(scrubbed)) {
+			want = string(scrubbed) // without what may be the beginning of a value
+		}
+		if (err == nil) != (err2 == nil) || len(plain) < limit && string(scrubbed) != want {
 			t.Errorf("%s: %d bytes, %v; scrubbed %d, %v", name, len(plain), err, len(scrubbed), err2)
 		}
 	})

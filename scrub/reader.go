@@ -18,7 +18,9 @@ type Reader struct {
 	done       int
 }
 
-// Reader scrubs r. Its end, or its error, is the end of the text.
+// Reader scrubs r. Its end is the end of the text. At an error the text has none: what
+// is held back then is never returned, for it would tell most of a value to a client
+// that asks for the rest by a range, in which the rest of the value is not found.
 func (s *Scrubber) Reader(r io.Reader) *Reader { return &Reader{st: s.NewStream(), src: r} }
 
 // Hits says how often each value was found in what has been read.
@@ -53,7 +55,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		r.err = err
 		n += held
-		done := r.st.Overwrite(p[:n], err != nil)
+		done := r.st.Overwrite(p[:n], err == io.EOF)
 		r.store = append(r.store[:0], p[done:n]...)
 		r.start, r.end = 0, n-done
 		if done > 0 {
@@ -82,6 +84,6 @@ func (r *Reader) fill() bool {
 	if n == 0 && err == nil {
 		return false
 	}
-	r.done = r.st.Overwrite(r.store[:r.end], err != nil)
+	r.done = r.st.Overwrite(r.store[:r.end], err == io.EOF)
 	return true
 }

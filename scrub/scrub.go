@@ -46,6 +46,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/authsome/authsome"
 )
@@ -55,8 +57,15 @@ import (
 type Scrubber struct {
 	anchors
 	forms  []form
+	names  []inName
 	values int
 	weak   []int
+}
+
+// inName is a value that may be a part of a field's name.
+type inName struct {
+	text  string
+	value int
 }
 
 // New makes a Scrubber for the values that go onto a request: whole header values
@@ -83,9 +92,12 @@ func New(values []authsome.Secret) *Scrubber {
 			if !seen[t.text] {
 				seen[t.text] = true
 				s.forms = append(s.forms, formsOf(t, index)...)
+				s.names = append(s.names, inName{t.text, index})
 			}
 		}
 	}
+	// Of two of which one begins with the other, nothing stays of the longer one.
+	slices.SortStableFunc(s.names, func(a, b inName) int { return len(b.text) - len(a.text) })
 	if len(s.forms) > 0 {
 		s.anchors = anchorsOf(s.forms)
 	}
@@ -179,11 +191,33 @@ func (s *Scrubber) Header(h http.Header) Hits {
 			values[i] = clean
 			h[name] = values
 		}
-		if clean, found := s.String(name); found != nil {
+		if clean, found := s.Name(name); found != nil {
 			hits.Add(found)
 			delete(h, name)
 			h[clean] = append(h[clean], values...)
 		}
 	}
 	return hits
+}
+
+// Name scrubs the name of a field. Names know no case (RFC 9110, section 5.1), and
+// few arrive in the one that they were sent in: net/http capitalizes, HTTP/2 has
+// small letters only (RFC 9113, section 8.2.1). So a value is found in any.
+func (s *Scrubber) Name(name string) (string, Hits) {
+	if s.Empty() {
+		return name, nil
+	}
+	name, hits := s.String(name)
+	for _, v := range s.names {
+		for i := 0; i+len(v.text) <= len(name); i++ {
+			if !strings.EqualFold(name[i:i+len(v.text)], v.text) {
+				continue
+			}
+			name = name[:i] + strings.Repeat("*", len(v.text)) + name[i+len(v.text):]
+			found := make(Hits, s.values)
+			found[v.value]++
+			hits.Add(found)
+		}
+	}
+	return name, hits
 }

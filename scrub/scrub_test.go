@@ -173,13 +173,22 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderPassesErrorsOn returns what came before an error first.
+// TestReaderPassesErrorsOn returns what came before an error first, and nothing of a
+// value that has begun.
 func TestReaderPassesErrorsOn(t *testing.T) {
 	s := New(secrets(token))
-	r := s.Reader(io.MultiReader(strings.NewReader("a "+token+" sk-pr"), iotest.ErrReader(io.ErrClosedPipe)))
-	got, err := io.ReadAll(r)
-	if err != io.ErrClosedPipe || string(got) != "a "+stars48+" sk-pr" {
-		t.Errorf("%q, %v", got, err)
+	for _, size := range []int{1, 100, 4096} {
+		r := s.Reader(io.MultiReader(strings.NewReader("a "+token+" "+token[:47]), iotest.ErrReader(io.ErrClosedPipe)))
+		var got []byte
+		buf := make([]byte, size)
+		n, err := 0, error(nil)
+		for err == nil {
+			n, err = r.Read(buf)
+			got = append(got, buf[:n]...)
+		}
+		if err != io.ErrClosedPipe || string(got) != "a "+stars48+" " {
+			t.Errorf("%q, %v", got, err)
+		}
 	}
 }
 

@@ -144,32 +144,49 @@ func TestAnswersAreScrubbed(t *testing.T) {
 	}
 }
 
-// TestScrubbedEventsLeaveAtOnce: an event that cannot hold the beginning of a key is
-// on the wire before the next one is made.
+// TestScrubbedEventsLeaveAtOnce: an event that does not end with what may be the
+// beginning of a key is on the wire before the next one is made, also where it held
+// one, and where it came encoded.
 func TestScrubbedEventsLeaveAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, scrubbed)
-	next := make(chan struct{})
-	w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Content-Type", "text/event-stream")
-		for i := range 5 {
-			_, _ = fmt.Fprintf(rw, "data: %d\n\n", i)
-			_ = http.NewResponseController(rw).Flush()
-			select {
-			case <-next:
-			case <-r.Context().Done():
-				return
+	for _, proto := range []string{http1, http2} {
+		for _, coding := range []string{"identity", "gzip", "deflate", "br", "zstd"} {
+			w := newWorld(t, scrubbed)
+			next := make(chan struct{})
+			w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Content-Type", "text/event-stream")
+				var out io.Writer = rw
+				flush := func() {}
+				if r.Header.Get("Accept-Encoding") == coding && coding != "identity" {
+					rw.Header().Set("Content-Encoding", coding)
+					e := encoder(coding, rw)
+					defer func() { _ = e.Close() }()
+					out, flush = e, func() { _ = e.Flush() }
+				}
+				for i := range 5 {
+					_, _ = fmt.Fprintf(out, "data: %d %s\n\n", i, r.Header.Get("Authorization"))
+					flush()
+					_ = http.NewResponseController(rw).Flush()
+					select {
+					case <-next:
+					case <-r.Context().Done():
+						return
+					}
+				}
+			})
+			res := w.get(w.client(proto), "https://api.openai.com/events", "Accept-Encoding: "+coding)
+			buf := make([]byte, 64)
+			for i := range 5 {
+				want := fmt.Sprintf("data: %d Bearer %s\n\n", i, strings.Repeat("*", len(echoKey)))
+				if n, err := io.ReadFull(res.Body, buf[:len(want)]); err != nil || string(buf[:n]) != want {
+					t.Fatalf("%s, %s, event %d: %q, %v", proto, coding, i, buf[:n], err)
+				}
+				next <- struct{}{}
+			}
+			if rest := text(t, res); rest != "" {
+				t.Errorf("%s, %s: at the end %q", proto, coding, rest)
 			}
 		}
-	})
-	res := w.get(w.client(http1), "https://api.openai.com/events")
-	buf := make([]byte, 64)
-	for i := range 5 {
-		want := fmt.Sprintf("data: %d\n\n", i)
-		if n, err := io.ReadFull(res.Body, buf[:len(want)]); err != nil || string(buf[:n]) != want {
-			t.Fatalf("event %d: %q, %v", i, buf[:n], err)
-		}
-		next <- struct{}{}
 	}
 }
 

@@ -91,6 +91,21 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestManyRuns is what -full measures, with fewer streams: as many runs, and each has
+// one of them at most.
+func TestManyRuns(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	o := brief()
+	o.only, o.targets, o.fullStreams = nameIdle, "^$", 20
+	var out bytes.Buffer
+	if err := o.run(built, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| 20 idle streams of 1,000 runs: memory | "; !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in\n%s", want, out.String())
+	}
+}
+
 // TestCurves measures the smallest sizes of every curve, and draws them.
 func TestCurves(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "")

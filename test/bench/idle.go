@@ -36,6 +36,9 @@ func (l *lab) idle(r *report, targets []*target, set settings, full int) error {
 	if full == 0 {
 		return nil
 	}
+	if err := l.world.stop(); err != nil { // where no target has used it
+		return err
+	}
 	if err := l.world.start(); err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func (w *world) stop() error {
 }
 
 func (w *world) close() {
-	if w.stop() != nil {
+	if w.stop() != nil && w.daemon != nil {
 		_ = w.daemon.Process.Kill()
 		<-w.ended
 	}

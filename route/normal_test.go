@@ -1,8 +1,6 @@
 package route
 
 import (
-	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -140,64 +138,6 @@ func TestPath(t *testing.T) {
 			t.Errorf("Path(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
 		}
 	}
-}
-
-func FuzzHost(f *testing.F) {
-	for _, s := range []string{"api.github.com", "API.GITHUB.COM.", "münchen.example", "[::1]", "0x7f.1", "127.1", "xn--a", "a_b.c"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		h, err := Host(s)
-		if err != nil {
-			return
-		}
-		for _, spelling := range []string{h, strings.ToUpper(h), h + "."} {
-			again, err := Host(spelling)
-			if _, ip := netip.ParseAddr(h); ip == nil && spelling == h+"." {
-				continue // an address takes no dot
-			}
-			if err != nil || again != h {
-				t.Fatalf("Host(%q) = %q, but Host(%q) is %q, %v", s, h, spelling, again, err)
-			}
-		}
-		if strings.ToLower(h) != h || strings.HasSuffix(h, ".") || strings.ContainsAny(h, "/@?#%[]\\ \t\r\n\x00") {
-			t.Fatalf("Host(%q) = %q is not normal", s, h)
-		}
-		// What is no address here must be none to the URL parsers of others.
-		if _, err := netip.ParseAddr(h); err != nil && strings.Contains(h, ":") {
-			t.Fatalf("Host(%q) = %q has a colon and is no address", s, h)
-		}
-	})
-}
-
-func FuzzPath(f *testing.F) {
-	for _, s := range []string{"/v1/models", "/a/../b", "/%2e%2e/x", "/..%2fx", "/a%252e", "/;x/..;y", "//", "/%2F"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, err := Path(s)
-		if err != nil {
-			return
-		}
-		again, err := Path(p)
-		if err != nil || again != p {
-			t.Fatalf("Path(%q) = %q, but Path of that is %q, %v", s, p, again, err)
-		}
-		// No server that decodes once, or twice, finds a dot segment.
-		for range 3 {
-			for seg := range strings.SplitSeq(strings.ReplaceAll(p, `\`, "/"), "/") {
-				seg, _, _ = strings.Cut(seg, ";")
-				if seg == ".." || seg == "." {
-					t.Fatalf("Path(%q) hides a dot segment", s)
-				}
-			}
-			next, err := url.PathUnescape(p)
-			if err != nil {
-				return
-			}
-			p = next
-		}
-	})
 }
 
 // TestAllocations: the usual host and path are taken as they are, without a

@@ -206,56 +206,6 @@ func TestMatchAllocatesNothing(t *testing.T) {
 	}
 }
 
-// FuzzMatch: a credential goes to a host that its pattern covers and to no
-// other, to a path under its prefix and to no other, and two spellings of one
-// request route alike.
-func FuzzMatch(f *testing.F) {
-	entries := []Entry{
-		entry("a", "api.example.com", "/v1"), entry("b", "*.example.com", ""), entry("c", "*.githubusercontent.com", ""),
-		entry("d", "api.example.com", "/v1/x", "GET"), entry("e", "10.0.0.1", ""), entry("g", "api.example.com", "/v1"),
-	}
-	tb := table(f, entries...)
-	slices.Reverse(entries)
-	mirror := table(f, entries...)
-	for _, s := range []string{"api.example.com", "evilexample.com", "API.EXAMPLE.COM.", "x.githubusercontent.com", "evilgithubusercontent.com", "[::ffff:10.0.0.1]"} {
-		f.Add(s, "/v1/../v1/x")
-	}
-	f.Fuzz(func(t *testing.T, host, path string) {
-		h, err := Host(host)
-		if err != nil {
-			return
-		}
-		p, err := Path(path)
-		if err != nil {
-			return
-		}
-		e, r := tb.Match(h, 443, "GET", p)
-		if m, mr := mirror.Match(h, 443, "GET", p); mr != r || r == Matched && m.Provider != e.Provider {
-			t.Fatalf("%s%s goes to %s, %d, or to %s, %d, by the order of the table", h, p, e.Provider, r, m.Provider, mr)
-		}
-		for _, spelling := range []string{strings.ToUpper(h), h + "."} {
-			if h2, err := Host(spelling); err == nil {
-				if e2, r2 := tb.Match(h2, 443, "GET", p); r2 != r || e2.Provider != e.Provider {
-					t.Fatalf("%s and %s route apart", h, spelling)
-				}
-			}
-		}
-		if r == None || r == Unclear {
-			return
-		}
-		pat, err := ParsePattern(e.Route.Host)
-		if err != nil || !pat.Match(h) {
-			t.Fatalf("%s was routed to %s", h, e.Route.Host)
-		}
-		if !strings.HasPrefix(p+"/", e.Route.Path+"/") {
-			t.Fatalf("%s was routed to %s", p, e.Route.Path)
-		}
-		if !tb.Host(h, 443) {
-			t.Fatalf("%s is routed, and is not known", h)
-		}
-	})
-}
-
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		var entries []Entry

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -169,84 +168,6 @@ func TestMessagesKeepNoMemory(t *testing.T) {
 	}
 	if cap(m.held) > bigBuffer {
 		t.Errorf("%d bytes are kept", cap(m.held))
-	}
-}
-
-// FuzzFrames: whatever a child sends and however it is split, the service gets
-// the same; nothing but valid frames; the credential only in the place of a
-// placeholder in a text message.
-func FuzzFrames(f *testing.F) {
-	ours := authsome.Placeholder
-	for i, seed := range [][]byte{
-		sent(opText, `{"d":{"token":"`+ours+`"}}`), bytes.Join(parts(opText, ours[:7], ours[7:]+".work", "x"), sent(opPing, "p")),
-		sent(opBinary, ours), sent(opClose, "\x03\xe8"),
-		{0x81, 0xfe, 0, 200, 1, 2, 3, 4},
-		{0x01, 0x80, 0, 0, 0, 0, 0x80, 0x80, 0, 0, 0, 0},
-	} {
-		f.Add(seed, uint64(i*0x9e3779b9), i%2 == 0)
-	}
-	f.Fuzz(func(t *testing.T, in []byte, split uint64, field bool) {
-		at := ""
-		if field {
-			at = "d.token"
-		}
-		whole, no := testMessages(at).feed(nil, in)
-		var pieces []byte
-		var noPieces *refusal
-		m := testMessages(at)
-		for rest := in; len(rest) > 0 && noPieces == nil; {
-			n := min(1+int(split&7)*int(split>>3&7), len(rest))
-			split = split>>6 | split<<58
-			pieces, noPieces = m.feed(pieces, rest[:n])
-			rest = rest[n:]
-		}
-		if !bytes.Equal(whole, pieces) || fmt.Sprint(no) != fmt.Sprint(noPieces) {
-			t.Fatalf("whole: %x %v\nsplit: %x %v", whole, no, pieces, noPieces)
-		}
-		// What has left, up to the last whole frame, is valid; and once more
-		// through, nothing is left to be replaced.
-		var s boundaries
-		end := 0
-		for end < len(whole) {
-			n := s.skip(whole[end:], true)
-			if s.lost {
-				t.Fatal("what left is no frames")
-			}
-			if !s.between() {
-				break
-			}
-			end += n
-		}
-		again, no := testMessages(at).feed(nil, whole[:end])
-		if no != nil || !bytes.Equal(again, whole[:end]) {
-			t.Fatalf("once more through, %x became %x, %v", whole[:end], again, no)
-		}
-		if !hasText(in, ours) && hasText(whole, socketEscaped) {
-			t.Fatal("the credential left without a placeholder")
-		}
-	})
-}
-
-// hasText reports whether a text message in b, up to the first byte that is not
-// a valid frame, holds what.
-func hasText(b []byte, what string) bool {
-	var under byte
-	var message []byte
-	for {
-		f, size, no := frameHeader(b)
-		if size == 0 || no != nil || int64(len(b)-size) < f.length {
-			return false
-		}
-		if !f.control() {
-			if f.opcode != opContinuation {
-				under, message = f.opcode, nil
-			}
-			message = appendMasked(message, f.key, b[size:size+int(f.length)])
-			if under == opText && bytes.Contains(message, []byte(what)) {
-				return true
-			}
-		}
-		b = b[size+int(f.length):]
 	}
 }
 

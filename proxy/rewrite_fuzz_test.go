@@ -80,6 +80,9 @@ func FuzzPlaceholder(f *testing.F) {
 			t.Fatalf("%q holds more than one request, or another", wire)
 		}
 		gotPath, gotQuery, asked := strings.Cut(got.RequestURI, "?")
+		if strings.HasPrefix(path, "//") { // would be an authority, so a whole URL is sent
+			gotPath = strings.TrimPrefix(gotPath, "https://api.example.com")
+		}
 		wantHeader(t, was, got.Header, slots, credential)
 		if slots&slotQuery == 0 && (gotQuery != query || asked != (query != "")) {
 			t.Fatalf("the query %q became %q", query, gotQuery)
@@ -203,7 +206,7 @@ func hasOurs(value string) bool {
 	r := &http.Request{Header: http.Header{"Authorization": {value}}}
 	user, password, _ := r.BasicAuth()
 	text := user + ":" + password
-	if len(value) > 5 && strings.EqualFold(value[:5], "basic") {
+	if len(value) > 5 && strings.EqualFold(value[:5], "basic") && strings.Contains(" \t", value[5:6]) {
 		raw, _ := base64.RawStdEncoding.DecodeString(strings.Trim(value[5:], " \t="))
 		text += string(raw)
 	}

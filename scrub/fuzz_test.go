@@ -1,10 +1,13 @@
 package scrub
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"html"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -88,7 +91,8 @@ func seeds(f *testing.F, add func(value, other string, recipe []byte, filler str
 	add("Basic dXNlcjpzM2NyM3RwYXNz", "Bearer abcdefgh1", all, "user:")
 }
 
-// FuzzSplit divides texts in any way: the result is that of the whole.
+// FuzzSplit divides texts in any way: the result is that of the whole, and nobody
+// finds the value in it.
 func FuzzSplit(f *testing.F) {
 	seeds(f, func(value, other string, recipe []byte, filler string) {
 		f.Add(value, other, recipe, filler, []byte{1, 1, 1, 1, 1, 7, 13, 200, 0, 3})
@@ -103,6 +107,7 @@ func FuzzSplit(f *testing.F) {
 		if len(want) != len(text) {
 			t.Fatalf("%d bytes became %d", len(text), len(want))
 		}
+		checkSurvivors(t, want, value, other)
 		if got := inParts(s, text, lengths(parts)); got != want {
 			t.Errorf("in parts of %v:\n text %q\n got  %q\n want %q", parts, text, got, want)
 		}
@@ -136,5 +141,68 @@ func FuzzForms(f *testing.F) {
 		if got != want {
 			t.Errorf("values %q, %q\n text %q\n got  %q\n want %q", value, other, text, got, want)
 		}
+		checkSurvivors(t, got, value, other)
 	})
+}
+
+// FuzzCoded sends texts in content codings, in any parts: the child reads what it
+// would read of the plain text, or gets the very bytes of the service where there
+// was nothing to find.
+func FuzzCoded(f *testing.F) {
+	n := 0
+	seeds(f, func(value, other string, recipe []byte, filler string) {
+		for i := range allCodings {
+			f.Add(value, other, recipe, filler, uint8(i), i%2 == 0, []byte{1, 1, 9, 200, 0, 3})
+		}
+		f.Add(value, other, []byte{31, 31}, "nothing of it", uint8(n), true, []byte{2})
+		n++
+	})
+	f.Fuzz(func(t *testing.T, value, other string, recipe []byte, filler string, coding uint8, known bool, parts []byte) {
+		if len(value)+len(other)+len(filler) > 1000 || len(recipe) > 100 || value == "" || other == "" {
+			return
+		}
+		s := New(secrets(value, other))
+		text := weave([]string{value, other}, recipe, filler)
+		codings := allCodings[int(coding)%len(allCodings)]
+		body := encode(text, codings)
+		res := &http.Response{
+			StatusCode: 200, ContentLength: -1, Header: http.Header{"Content-Encoding": {codingName(codings)}},
+			Body: io.NopCloser(&inPieces{body, lengths(parts)}),
+		}
+		if known {
+			res.ContentLength = int64(len(body))
+		}
+		s.Response(res)
+		got, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatalf("%s: %v", codings, err)
+		}
+		if res.Header.Get("Content-Encoding") != "" {
+			if !bytes.Equal(got, body) || whole(s, text) != text {
+				t.Fatalf("%s: sent on encoded, and was %q", codings, text)
+			}
+			return
+		}
+		if want := whole(s, text); string(got) != want {
+			t.Fatalf("%s: got %q, want %q", codings, got, want)
+		}
+	})
+}
+
+// inPieces reads as a connection does: so many bytes at a time, then the rest.
+type inPieces struct {
+	rest  []byte
+	sizes []int
+}
+
+func (r *inPieces) Read(p []byte) (int, error) {
+	n := min(len(p), len(r.rest))
+	if len(r.sizes) > 0 {
+		n, r.sizes = min(n, max(r.sizes[0], 1)), r.sizes[1:]
+	}
+	copy(p, r.rest[:n])
+	if r.rest = r.rest[n:]; n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

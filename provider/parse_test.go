@@ -15,7 +15,6 @@ import (
 	"github.com/tailscale/hujson"
 
 	"github.com/authsome/authsome"
-	"github.com/authsome/authsome/route"
 )
 
 // validate holds a definition to schema.json.
@@ -519,67 +518,6 @@ func TestCheckRegistrable(t *testing.T) {
 			t.Errorf("%s: %v, want %q", address, err, want)
 		}
 	}
-}
-
-// FuzzParse: no file crashes the loader, and what it accepts is routed to
-// patterns that parse.
-func FuzzParse(f *testing.F) {
-	files, _ := filepath.Glob("defs/*.jsonc")
-	more, _ := filepath.Glob("testdata/files/*")
-	for _, name := range append(files, more...) {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := Parse("x.json", data)
-		if err != nil {
-			if authsome.CodeOf(err) != authsome.Invalid {
-				t.Fatalf("%v has code %s", err, authsome.CodeOf(err))
-			}
-			return
-		}
-		var entries []route.Entry
-		for _, r := range p.Routes {
-			entries = append(entries, route.Entry{Provider: p.Name, Route: r})
-			if len(r.Inject) == 0 {
-				t.Fatal("a route without an injection")
-			}
-			for _, in := range r.Inject {
-				why := unfitField(in.Slot, in.Name)
-				if in.Slot == authsome.SlotHeader || in.Slot == authsome.SlotBasic {
-					why = unfit(in.Name)
-				}
-				if in.Slot == authsome.SlotPath {
-					if _, err := route.ParseTemplate(in.Name); err != nil {
-						t.Fatalf("the path %q: %v", in.Name, err)
-					}
-				}
-				if why != "" || strings.ContainsAny(in.Value, "\r\n\x00") {
-					t.Fatalf("%q: %q is put on requests: %s", in.Name, in.Value, why)
-				}
-			}
-		}
-		if _, err := route.NewTable(entries); err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range p.Env {
-			if !isVariable(e.Name) || decides(e.Name) {
-				t.Fatalf("the variable %q is set", e.Name)
-			}
-		}
-		// What is kept is what was read: it says the same when it is read again.
-		again, err := Parse("x.json", p.Definition)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(p, again); diff != "" {
-			t.Fatal(diff)
-		}
-		_ = CheckRegistrable(p)
-	})
 }
 
 // TestDocumentation: what docs/providers.md shows is what Parse accepts.

@@ -5,6 +5,7 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -45,6 +46,10 @@ func fromRegexp(expr string) (hosts []string, why string) {
 	}
 	owner := ""
 	for _, w := range words {
+		w, ok := unanchored(w)
+		if !ok {
+			continue // no text is like that
+		}
 		host := strings.ToLower(string(w))
 		if strings.HasPrefix(host, ".") {
 			continue // no host begins with a dot
@@ -82,8 +87,25 @@ func fromRegexp(expr string) (hosts []string, why string) {
 	return hosts, ""
 }
 
-// star stands for "anything" in what expand gives.
-const star = '*'
+// star stands for "anything" in what expand gives, and two numbers that are no
+// characters for the anchors.
+const (
+	star  = '*'
+	begin = unicode.MaxRune + 1
+	end   = unicode.MaxRune + 2
+)
+
+// unanchored takes the anchors off a word's ends. One in the middle, as of
+// "a^b.example.com", is nowhere.
+func unanchored(w []rune) (bare []rune, ok bool) {
+	for len(w) > 0 && w[0] == begin {
+		w = w[1:]
+	}
+	for len(w) > 0 && w[len(w)-1] == end {
+		w = w[:len(w)-1]
+	}
+	return w, !slices.Contains(w, begin) && !slices.Contains(w, end)
+}
 
 // maxWords bounds how many hosts one expression may stand for.
 const maxWords = 32
@@ -93,8 +115,12 @@ const maxWords = 32
 // classes and runs of broad ones; everything else is not proven.
 func expand(re *syntax.Regexp) (words [][]rune, ok bool) {
 	switch re.Op {
-	case syntax.OpEmptyMatch, syntax.OpBeginText, syntax.OpEndText:
+	case syntax.OpEmptyMatch:
 		return [][]rune{nil}, true
+	case syntax.OpBeginText:
+		return [][]rune{{begin}}, true
+	case syntax.OpEndText:
+		return [][]rune{{end}}, true
 	case syntax.OpLiteral:
 		if slices.Contains(re.Rune, star) {
 			return nil, false

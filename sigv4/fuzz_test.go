@@ -72,9 +72,30 @@ func FuzzResign(f *testing.F) {
 			}
 			r.Header = child.Header
 		}
-		_, v := resign(t, r, []byte(body), keysOf("AKIDTEST", "secret", "token"), testNow)
+		again, v := resign(t, r, []byte(body), keysOf("AKIDTEST", "secret", "token"), testNow)
 		if v.Presigned != presign || v.Service != service {
 			t.Errorf("%v", v)
+		}
+		if presign {
+			return // what is presigned ends sooner after us
+		}
+		// The program itself, had it had the keys, would have sent the same.
+		real := aws.Credentials{AccessKeyID: "AKIDTEST", SecretAccessKey: "secret", SessionToken: "token"}
+		u.RawQuery = query
+		itself := &http.Request{Method: method, Host: host, URL: u, Header: http.Header{name: {value}}, ContentLength: child.ContentLength}
+		if s3 {
+			itself.Header.Set("X-Amz-Content-Sha256", payload)
+		}
+		if err := v4.NewSigner().SignHTTP(context.Background(), real, itself, payload, service, "eu-west-1", testNow, func(o *v4.SignerOptions) { o.DisableURIPathEscaping = s3 }); err != nil {
+			t.Fatal(err)
+		}
+		for name := range itself.Header {
+			if !slices.Equal(again.Header[name], itself.Header[name]) {
+				t.Errorf("%s is %q, and of the SDK %q", name, again.Header[name], itself.Header[name])
+			}
+		}
+		if len(again.Header) != len(itself.Header) {
+			t.Errorf("signed %q, and the SDK %q", again.Header, itself.Header)
 		}
 	})
 }

@@ -298,18 +298,48 @@ func TestSealedStaysInPlace(t *testing.T) {
 	}
 }
 
+// FuzzUnseal: what was sealed opens in its own place as it was, and nowhere else,
+// nor changed by a bit, cut or lengthened; what was not sealed never opens.
 func FuzzUnseal(f *testing.F) {
 	v, err := Open(context.Background(), Config{Home: f.TempDir(), Getenv: env(envKey, hex.EncodeToString(make([]byte, 32))), Headers: headers{}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	sealed, _ := v.Seal(place, []byte("secret"))
-	f.Add(sealed)
-	f.Add([]byte{})
-	f.Add([]byte{1})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if plain, err := v.Unseal(place, data); err == nil && !bytes.Equal(data, sealed) {
-			t.Fatalf("a forged record opens: %d bytes", len(plain))
+	for i, data := range []string{"", "\x01", "\x01\x00\x00", "secret", `{"v":1,"fields":{}}`, strings.Repeat("\x01", 29)} {
+		f.Add([]byte(data), "connection", "github", "work", int64(1), "connection", "github", "work", int64(i), uint32(i*7))
+		// The same letters, cut elsewhere.
+		f.Add([]byte(data), "connection", "github", "work", int64(1), "connection", "githubw", "ork", int64(1), uint32(1<<31|i))
+		f.Add([]byte(data), "data-key", "", "env", int64(1), "connection", "", "env", int64(1), uint32(8*i))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, kind, provider, name string, version int64, kind2, provider2, name2 string, version2 int64, at uint32) {
+		here := authsome.Binding{Kind: kind, Vault: authsome.LocalVault, User: authsome.LocalUser, Provider: provider, Name: name, Version: version}
+		there := here
+		there.Kind, there.Provider, there.Name, there.Version = kind2, provider2, name2, version2
+		if _, err := v.Unseal(here, data); err == nil {
+			t.Fatalf("what was never sealed opens: %x", data)
+		}
+		sealed, err := v.Seal(here, data)
+		if err != nil || len(data) > 3 && bytes.Contains(sealed, data) {
+			t.Fatalf("sealed %q as %x, %v", data, sealed, err)
+		}
+		if plain, err := v.Unseal(here, sealed); err != nil || !bytes.Equal(plain, data) {
+			t.Fatalf("%q came back as %q, %v", data, plain, err)
+		}
+		if _, err := v.Unseal(there, sealed); (err == nil) != (here == there) {
+			t.Fatalf("sealed for %+v, in %+v it opens with %v", here, there, err)
+		}
+		changed := bytes.Clone(sealed)
+		changed[int(at/8)%len(sealed)] ^= 1 << (at % 8)
+		for what, bad := range map[string][]byte{
+			"with a bit changed": changed, "cut": sealed[:int(at)%len(sealed)], "without its beginning": sealed[1+int(at)%len(sealed):], "longer": append(bytes.Clone(sealed), data...), "with a byte more": append(bytes.Clone(sealed), byte(at)),
+		} {
+			plain, err := v.Unseal(here, bad)
+			if err == nil && !bytes.Equal(bad, sealed) {
+				t.Fatalf("it opens %s as %q", what, plain)
+			}
+			if err != nil && (plain != nil || authsome.CodeOf(err) != authsome.VaultFailed || len(data) > 7 && strings.Contains(err.Error(), string(data))) {
+				t.Fatalf("%s: %q, %v", what, plain, err)
+			}
 		}
 	})
 }

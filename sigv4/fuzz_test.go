@@ -76,8 +76,11 @@ func FuzzResign(f *testing.F) {
 		if v.Presigned != presign || v.Service != service {
 			t.Errorf("%v", v)
 		}
-		if presign {
-			return // what is presigned ends sooner after us
+		// What is presigned ends sooner after us. In paths, S3's own clients escape all
+		// that S3 will, and the signer leaves doubled slashes in the others', which AWS
+		// does not (get-slashes-normalized of its suite).
+		if presign || s3 && strings.Trim(path, s3Unescaped) != "" || !s3 && strings.Contains(path, "//") {
+			return
 		}
 		// The program itself, had it had the keys, would have sent the same.
 		real := aws.Credentials{AccessKeyID: "AKIDTEST", SecretAccessKey: "secret", SessionToken: "token"}
@@ -143,6 +146,8 @@ func FuzzChunks(f *testing.F) {
 		}
 	})
 }
+
+const s3Unescaped = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/%"
 
 func token(s string) bool {
 	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-") == ""

@@ -2,8 +2,11 @@ package web_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -140,20 +143,88 @@ func TestCallbackQueries(t *testing.T) {
 	b.want(b.ask("GET", start+strings.Repeat("a", 16<<10-len(start)+len(callback)+1), ""), http.StatusOK)
 }
 
-// FuzzCallback sends any query: it never breaks, never finishes a login whose
-// state it does not have, and is never shown.
+// FuzzCallback sends any query, alone and around the answer of the server: a login
+// is finished by its state and one code alone, and once. The page and the log are
+// the same whatever came, so that nothing of it is in them.
 func FuzzCallback(f *testing.F) {
-	f.Add("state=x&code=y&iss=z")
-	f.Add("error=access_denied&error_description=%3Cscript%3E")
-	f.Add("%zz&;;==&&state")
-	f.Fuzz(func(t *testing.T, query string) {
+	for i, query := range []string{
+		"state=x&code=y&iss=z", "error=access_denied&error_description=%3Cscript%3E", "%zz&;;==&&state", "", "state", "%73tate=x", "code=%0d%0aSet-Cookie:x", "STATE=x&code=y",
+		"error=<b>&iss=javascript:alert(1)", "x=%00%ff", "state=&code=", "scope=a+b&session_state=1", "iss=https://github.com", "a=b;state=c", "code[]=x&state[0]=y",
+	} {
+		for where := range uint8(4) {
+			f.Add(query, where, i%2 == 0)
+		}
+	}
+	var usual map[string]bool
+	f.Fuzz(func(t *testing.T, query string, where uint8, escaped bool) {
+		if usual == nil {
+			usual = usualPages(t)
+		}
+		if strings.Contains(query, "canary") {
+			return // that is how secrets are told from the rest
+		}
+		if escaped {
+			query = url.PathEscape(query)
+		}
 		b := newBench(t, host)
 		l := b.at(authsome.StepAuthorize, "default")
-		a := b.ask("GET", callback+"?"+url.PathEscape(query), "")
-		if a.StatusCode != http.StatusBadRequest {
-			t.Errorf("status %d", a.StatusCode)
+		state := b.logins[l.ID].state
+		raw := query
+		if where&3 > 0 {
+			answer := "state=" + state + "&code=code-canary"
+			raw = []string{"", answer + "&" + query, query + "&" + answer, "state=" + state + "&" + query + "&code=code-canary"}[where&3]
 		}
-		b.untouched(l)
-		checkMarkup(t, a.body)
+		// A second reader: what it takes for one state and one code, and nothing else.
+		values, err := url.ParseQuery(raw)
+		one := func(name, want string) bool { return len(values[name]) == 1 && values[name][0] == want }
+		good := err == nil && one("state", state) && len(values["code"]) < 2 && len(values["iss"]) < 2 && len(values["error"]) < 2
+		denied := good && values.Get("error") == "access_denied"
+
+		first := b.callBack(raw)
+		status, stored := b.state(l.ID)
+		switch {
+		case denied && status == authsome.LoginCancelled && first.StatusCode == http.StatusBadRequest:
+		case good && !denied && status == authsome.LoginCompleted && b.logins[l.ID].code == values.Get("code") && first.StatusCode == http.StatusOK:
+		case !good && status == authsome.LoginWaiting && stored == nil && first.StatusCode == http.StatusBadRequest:
+		default:
+			t.Fatalf("%q: status %d, and the login is %s", raw, first.StatusCode, status)
+		}
+		again := b.callBack(raw)
+		if now, _ := b.state(l.ID); again.StatusCode != http.StatusBadRequest || now != status {
+			t.Fatalf("%q a second time: status %d, and the login is %s after %s", raw, again.StatusCode, now, status)
+		}
+		for _, a := range []answer{first, again} {
+			checkMarkup(t, a.body)
+			if !usual[a.body] || strings.Contains(a.body, "canary") || len(a.Cookies()) > 0 || a.Header.Get("Location") != "" {
+				t.Fatalf("%q is answered with a page of its own: %v %s", raw, a.Header, a.body)
+			}
+		}
+		for line := range strings.Lines(b.logged()) {
+			if !redirectLogged.MatchString(line) {
+				t.Fatalf("%q is logged as %q", raw, line)
+			}
+		}
 	})
+}
+
+var redirectLogged = regexp.MustCompile(`^time=\S+ level=INFO msg="a redirect was refused" code=(ConnectionNotFound|Cancelled)\n$`)
+
+// callBack sends a query as it is, which httptest would refuse to.
+func (b *bench) callBack(raw string) answer {
+	r := httptest.NewRequest(http.MethodGet, callback, nil)
+	r.Host, r.URL.RawQuery, r.RequestURI = host, raw, callback+"?"+raw
+	w := httptest.NewRecorder()
+	b.pages.ServeHTTP(w, r)
+	return answer{w.Result(), w.Body.String()}
+}
+
+// usualPages are all pages that a redirect is answered with.
+func usualPages(t *testing.T) map[string]bool {
+	b := newBench(t, host)
+	pages := map[string]bool{}
+	for _, raw := range []string{"state=%s&code=x", "state=%s&error=access_denied", "%%zz%s", "state=x%s"} {
+		l := b.at(authsome.StepAuthorize, "default")
+		pages[b.callBack(fmt.Sprintf(raw, url.QueryEscape(b.logins[l.ID].state))).body] = true
+	}
+	return pages
 }

@@ -207,7 +207,7 @@ func FuzzCallback(f *testing.F) {
 	})
 }
 
-var redirectLogged = regexp.MustCompile(`^time=\S+ level=INFO msg="a redirect was refused" code=(ConnectionNotFound|Cancelled)\n$`)
+var redirectLogged = regexp.MustCompile(`^time=\S+ level=INFO msg="a redirect was refused" code=(ConnectionNotFound|InputCancelled)\n$`)
 
 // callBack sends a query as it is, which httptest would refuse to.
 func (b *bench) callBack(raw string) answer {

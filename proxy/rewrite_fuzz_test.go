@@ -44,6 +44,8 @@ func FuzzPlaceholder(f *testing.F) {
 		f.Add(lines, "/bot"+ours+"/getMe", "a=1&key="+ours+"&k%65y=2", "s3cr3t:A/b+c", uint8(1<<(i%6)))
 		f.Add(lines, "//x/%2e%2e/y", "", "re\r\nal: x", uint8(63^1<<(i%6)))
 		f.Add(lines, "/", "key[]=1;a=b", "x\x00", uint8(0))
+		f.Add(lines, "/bot1", "", `a"b`, uint8(1<<(i%6)))
+		f.Add(lines, "/bot1/", "x", "..", uint8(slotCookie|slotPath))
 	}
 	f.Fuzz(func(t *testing.T, lines, path, query, credential string, slots uint8) {
 		path, err := route.Path(path)
@@ -70,6 +72,9 @@ func FuzzPlaceholder(f *testing.F) {
 				t.Fatalf("refused: %s, of %q in %06b", refused, credential, slots)
 			}
 			return
+		}
+		if unfitFor(slots, credential, path) {
+			t.Fatalf("%q was sent, in %06b: %q", credential, slots, wire)
 		}
 		br := bufio.NewReader(strings.NewReader(wire))
 		got, err := http.ReadRequest(br)

@@ -56,6 +56,8 @@ func FuzzFill(f *testing.F) {
 	f.Add("Bearer {token}", "{api_key}", "sk-1", false)
 	f.Add("x-access-token:{token}", "{token}", "a:b", true)
 	f.Add("{api_key}:{token}", "\r\nX: y", "\x00", true)
+	f.Add("x:{token}", "\xff\xfe\xfb?>~", "", true) // + and / in Base64
+	f.Add("x:{token}", authsome.Placeholder+".work", "", true)
 	f.Add("{", "}", "{token", true)
 	f.Fuzz(func(t *testing.T, value, token, key string, basic bool) {
 		c := &authsome.Credential{Fields: map[string]authsome.Secret{"token": authsome.NewSecret(token), "api_key": authsome.NewSecret(key)}}

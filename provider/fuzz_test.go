@@ -35,6 +35,14 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, refused := range []string{
+		"", "[]", "{", `{"name":1}`, `{"name":"x"}`, `{"name":"a b","auth_type":"api_key"}`, `{"name":"x","name":"y"}`, `{"name":"x","Name":"y"}`, "{\n\"name\":\"x\",\n\"auth_type\":\"magic\"}",
+		`{"name":"x","auth_type":"oauth2","flow":"pkce","oauth":{"token_url":"http://x"}}`, `{"name":"x","auth_type":"api_key","api_url":["a.example",{}]}`, `{"name":"x","auth_type":"api_key","api_url":"*.com"}`,
+		`{"name":"x","auth_type":"api_key","routes":[{"host":"a.example","inject":[{"header":"Host","value":"{token}"}]}]}`, `{"name":"x","auth_type":"api_key","routes":[{"host":"a.example","path":"/..%2f","inject":[{}]}]}`,
+		`{"name":"x","auth_type":"api_key","api_url":"regex:.*acme.*","export":{"PATH":"API_TOKEN"}}`, `{"name":"x","auth_type":"api_key","a":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + "}",
+	} {
+		f.Add([]byte(refused))
+	}
 	known := schemaNames(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := Parse("x.json", data)

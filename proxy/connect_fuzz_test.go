@@ -34,6 +34,10 @@ func FuzzConnect(f *testing.F) {
 		f.Add(s, s, true)
 		f.Add(s, "other.example:443", false)
 	}
+	f.Add("api.openai.com:443", "api.openai.com:444", true)
+	f.Add("api.openai.com:8443", "api.openai.com", true)
+	f.Add("api.openai.com:443", "API.openai.com.", true)
+	f.Add("api.openai.com:443", "api.openai.com.evil.example", true)
 	seen := &sightings{}
 	w := newWorld(f, func(w *world, c *proxy.Config) {
 		c.Resolver, c.Issuer, c.Upstream.Proxy = &onlooker{w.broker, seen}, watched{c.Issuer, seen}, seen.listen(f)

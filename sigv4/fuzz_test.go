@@ -18,7 +18,8 @@ import (
 // FuzzResign has a program sign a request with placeholders by the SDK's signer,
 // signs it again, and has the service check it, which knows neither.
 func FuzzResign(f *testing.F) {
-	f.Add("GET", "/a b//c%2Fd:e", "list=2&prefix=a%2Fb&filter[x]=1&filterA", "X-Amz-Meta-A", " a  b ", "body", true, false, 0)
+	f.Add("PUT", "/a%20b//c%2Fd", "", "X-Amz-Meta-A", "b", "body", true, false, 0)
+	f.Add("GET", "/a%20b//c%2Fd:e", "list=2&prefix=a%2Fb&filter[x]=1&filterA", "X-Amz-Meta-A", " a  b ", "body", true, false, 0)
 	f.Add("POST", "/", "", "Content-Type", "application/json", "{}", false, false, 0)
 	f.Add("GET", "/x", "a=b+c&~=%20", "Range", "bytes=0-9", "", true, true, 0)
 	f.Add("PUT", "/x", "", "X-Amz-Acl", "private", "hello, world", true, false, 3)

@@ -15,7 +15,7 @@ func TestSmuggledRequests(t *testing.T) {
 		cases []smuggled
 	}{
 		{"length", lengths()},
-		{"chunks", chunks()},
+		{"chunks", chunkCases()},
 		{"trailers", trailers()},
 		{"lines", headerLines()},
 		{"names", fieldNames()},
@@ -102,10 +102,10 @@ func lengths() []smuggled {
 	}...)...)
 }
 
-// chunks: RFC 9112, section 7.1. They are made anew, so that no way of writing one gets
+// chunkCases: RFC 9112, section 7.1. They are made anew, so that no way of writing one gets
 // through; what is none ends the request, and the connection with it, since nobody knows
 // where the next one begins.
-func chunks() []smuggled {
+func chunkCases() []smuggled {
 	const abc = "3\r\nabc\r\n0\r\n\r\n"
 	seen := chunkedX + keyLine + "\r\n" + abc
 	list := []smuggled{

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/net/idna"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ErrPrivate is a dial to an address that is no public host.
@@ -110,13 +110,8 @@ func HostIsPrivate(host string) bool {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return IsPrivate(a)
 	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }) {
-		// As a proxy maps it: full-width digits, and full stops of other scripts.
-		ascii, err := mapped.ToASCII(host)
-		if err != nil {
-			return true // a name that is none is no public one
-		}
-		host = ascii
+	if !utf8.ValidString(host) || strings.ContainsFunc(host, disguise) {
+		return true
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	for _, domain := range own {
@@ -127,8 +122,27 @@ func HostIsPrivate(host string) bool {
 	return numeric(host)
 }
 
-// mapped maps names as browsers do, and is not strict about what DNS is not either.
-var mapped = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+// disguise reports whether a character may stand for an ASCII one where a name is mapped
+// (UTS 46), and so spell an address or a name of ours: full-width and mathematical digits
+// and letters, full stops of other scripts, the long s. What names are written in are
+// letters and marks; of those that are none of these, it is not asked what they look like.
+func disguise(r rune) bool {
+	switch {
+	case r < 0x80:
+		return false
+	case !unicode.IsLetter(r) && !unicode.IsMark(r):
+		return true
+	case r == 'ª' || r == 'º', 0x2b0 <= r && r < 0x300, 0x1d2c <= r && r < 0x1dc0, 0x2070 <= r && r < 0x2190, // superscripts, letters as signs
+		0xfb00 <= r && r < 0xfb07, 0xff00 <= r && r < 0xfff0, 0x1d400 <= r && r < 0x1d800, 0x1f100 <= r && r < 0x1f200: // ligatures, full-width, mathematical, enclosed
+		return true
+	}
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		if f < 0x80 {
+			return true
+		}
+	}
+	return false
+}
 
 // numeric reports whether a name would be read as an IPv4 address in one of the
 // forms of inet_aton ("0x7f.1", "2130706433"), which the C library and so some

@@ -103,9 +103,9 @@ func TestHostIsPrivate(t *testing.T) {
 		"169.254.43518", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "0", "0x", "0.0", "1.2.3.4.5", "256.1.1.1", "134744072", "8.8.8.8.",
 		// As IDNA maps them: full-width digits, mathematical ones, other full stops.
 		"\uff11\uff12\uff17.0.0.1", "\uff11\uff12\uff17.1", "127\u30020\u30020\u30021", "127\uff0e0\uff0e0\uff0e1", "\U0001d7d9\U0001d7da\U0001d7df.0.0.1", "\u2460\u2461\u2466.0.0.1", "1\u00ad27.0.0.1",
-		"\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54", "localhost\u3002",
+		"\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54", "localhost\u3002", "localho\u017ft", "\u24c1ocalhost", "loc\u00aalhost", "\u2113ocalhost", "metadata.goog\u2113e.internal", "a\xff",
 		"localhost", "LocalHost.", "x.localhost", "printer.local", "nas.home.arpa", "git.corp.internal",
-		"metadata.google.internal", "METADATA.google.internal.", "instance-data.ec2.internal", "xn--\uff0d", "[::1]", "[127.0.0.1]",
+		"metadata.google.internal", "METADATA.google.internal.", "instance-data.ec2.internal", "[::1]", "[127.0.0.1]",
 	} {
 		if !HostIsPrivate(host) {
 			t.Errorf("%q counts as public", host)
@@ -113,7 +113,7 @@ func TestHostIsPrivate(t *testing.T) {
 	}
 	for _, host := range []string{
 		"example.com", "api.openai.com.", "localhost.example.com", "notlocalhost", "1.example", "0xample", "0x.example", "a.b1", "127.0.0.1.nip.io", "metadata.example.com", "internal.example.com",
-		"under_score.example.com", "m\u00fcnchen.example", "xn--mnchen-3ya.example", "r3---sn.example.com", "internal.", "x.localhosts", "x.homearpa",
+		"under_score.example.com", "m\u00fcnchen.example", "xn--mnchen-3ya.example", "\u043f\u0440\u0438\u043c\u0435\u0440.example", "\u4f8b\u3048.\u30c6\u30b9\u30c8", "mu\u0308nchen.example", "r3---sn.example.com", "internal.", "x.localhosts", "x.homearpa",
 	} {
 		if want := host == "internal."; HostIsPrivate(host) != want {
 			t.Errorf("HostIsPrivate(%q) is not %v", host, want)

@@ -76,7 +76,7 @@ func FuzzFrames(f *testing.F) {
 		for _, w := range want.frames {
 			n := len(w.raw)
 			if w.text != nil {
-				got, size := textFrame(rest)
+				got, size := textFrame(rest, field)
 				if n = size; size == 0 || !replacedIn(t, string(w.text), got, field) {
 					t.Fatalf("%q became %q, at %x", w.text, got, rest)
 				}
@@ -266,16 +266,16 @@ func replacedIn(t *testing.T, before, after string, field bool) bool {
 }
 
 // textFrame reads a whole text message in one masked frame.
-func textFrame(b []byte) (text string, size int) {
+func textFrame(b []byte, field bool) (text string, size int) {
 	if len(b) < 6 || b[0] != 0x81 || b[1] < 0x80 {
 		return "", 0
 	}
-	s := expected(b, false)
+	s := expected(b, field)
 	if len(s.frames) == 0 {
 		return "", 0
 	}
 	if f := s.frames[0]; f.text != nil {
-		return string(f.text), 0 // a placeholder is left
+		return string(f.text), 0 // a placeholder is left where it had to go
 	} else if len(f.message) == 1 {
 		text, _ = strings.CutPrefix(f.message[0], "text:")
 		return text, len(f.raw)

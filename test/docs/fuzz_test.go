@@ -11,7 +11,7 @@ import (
 
 var (
 	fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
-	fuzzRow  = regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` `(Fuzz\\w+)` \\| \\S.*\\| \\S.*\\| [0-9 ]+ \\| [0-9]+ \\|$")
+	fuzzRow  = regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` `(Fuzz\\w+)` \\| \\S.*\\| \\S.*\\| [0-9 ]+ \\| [0-9.]+ \\|$")
 )
 
 // TestFuzzTargetsDocumented holds the table of docs/testing.md to the code: every

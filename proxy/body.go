@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/authsome/authsome"
 )
 
 // maxReplay is how much of a body is kept for sending it again. git asks with a
@@ -68,15 +70,15 @@ func (b *childBody) keep() {
 
 // reserve keeps trailers out of the places of a service's credentials: to a server
 // that merges them into the header, they would be there (RFC 9110, section 6.5.1).
-func (b *childBody) reserve(places []string) {
+func (b *childBody) reserve(res *authsome.Resolution) {
 	if b == nil || b.trailer == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.places = places
+	b.places = places(res)
 	for name := range b.trailer {
-		if slices.ContainsFunc(places, likeName(name)) {
+		if slices.ContainsFunc(b.places, likeName(name)) {
 			delete(b.trailer, name)
 		}
 	}

@@ -225,7 +225,7 @@ func (x *exchange) run() {
 	if res.Verdict == authsome.Challenge || res.Renewable {
 		x.body.keep()
 	}
-	x.body.reserve(places(res))
+	x.body.reserve(res)
 	if x.body != nil && x.r.ProtoMajor == 1 {
 		// An answer may begin before the body has ended. Errors mean that this is
 		// so anyway.
@@ -367,7 +367,7 @@ func (x *exchange) challenged(answer *http.Response) (*http.Response, *problem) 
 		return nil, fromBroker(err)
 	}
 	x.req, x.res = &again, res
-	x.body.reserve(places(res))
+	x.body.reserve(res)
 	switch {
 	case res.Verdict != authsome.Inject:
 		return answer, nil
@@ -401,7 +401,7 @@ func (x *exchange) rejected(answer *http.Response) (*http.Response, *problem) {
 		return answer, nil
 	}
 	x.req, x.res = &again, res
-	x.body.reserve(places(res))
+	x.body.reserve(res)
 	discard(answer)
 	x.stop()
 	return x.attempt(epoch)

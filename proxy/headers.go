@@ -102,7 +102,7 @@ func onward(child http.Header, res *authsome.Resolution, trailers bool, upgrade 
 	for _, name := range res.Strip {
 		delete(out, http.CanonicalHeaderKey(name))
 	}
-	withoutDisguises(out, places(res))
+	withoutDisguises(out, res)
 	for _, s := range res.Set {
 		out[http.CanonicalHeaderKey(s.Name)] = []string{s.Value.Reveal()}
 	}
@@ -134,15 +134,21 @@ var framing = []string{"Content-Length", "Transfer-Encoding", "Host"}
 
 // withoutDisguises removes what some services would read as a second credential, a
 // second length, or another path than the one that was routed on.
-func withoutDisguises(h http.Header, places []string) {
+func withoutDisguises(h http.Header, res *authsome.Resolution) {
+	odd := slices.ContainsFunc(res.Strip, underscored) ||
+		slices.ContainsFunc(res.Set, func(s authsome.SetHeader) bool { return underscored(s.Name) })
+	var slots []string // of the service; seldom needed
 	for name := range h {
 		switch {
 		// ISAPI's rewriting, and the frameworks that took it over: this path goes
 		// before that of the request line.
 		case name == "X-Original-Url" || name == "X-Rewrite-Url":
 			delete(h, name)
-		case strings.IndexByte(name, '_') >= 0 || slices.ContainsFunc(places, underscored):
-			if like := likeName(name); slices.ContainsFunc(places, like) || slices.ContainsFunc(framing, like) && !slices.Contains(framing, name) {
+		case odd || underscored(name):
+			if slots == nil {
+				slots = places(res)
+			}
+			if like := likeName(name); slices.ContainsFunc(slots, like) || slices.ContainsFunc(framing, like) && !slices.Contains(framing, name) {
 				delete(h, name)
 			}
 		}

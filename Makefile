@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X github.com/authsome/authsome.Version=$(VERSION)
 
-.PHONY: build demo test test-clients install-test-tools lint bench bench-curves bench-tools fuzz clean
+.PHONY: build demo test test-clients install-test-tools lint bench bench-curves bench-tools fuzz soak clean
 
 # One static binary, without cgo.
 build:
@@ -42,6 +42,11 @@ lint:
 FUZZTIME ?= 10000x
 fuzz:
 	./test/fuzz.sh $(FUZZTIME)
+
+# Half an hour of load and chaos (docs/testing.md); a short one is part of test.
+# SOAKFLAGS='-time 5m -streams 200 -seed 7' for another one.
+soak: build
+	cd test && $(GO) run ./soak $(SOAKFLAGS) ../bin/authsome
 
 # Prints the tables of docs/performance.md, in about 20 minutes, and installs the
 # proxies that are compared with. BENCHFLAGS='-rounds 2' is shorter, and

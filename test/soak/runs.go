@@ -169,11 +169,13 @@ func (s *soak) end(ctx context.Context, sl *slot, how string) {
 		s.judge.violate("the child of run %s is still there after its run (%s)", r.name, how)
 		_ = syscall.Kill(r.first.PID, syscall.SIGKILL)
 	}
+	limit, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
 	for _, a := range away {
 		select {
 		case <-a.ended:
 			s.count("streams ended with their run", 1)
-		case <-time.After(patience):
+		case <-limit.Done():
 			s.judge.violate("%s goes on after the end of its run %s (%s)", a.what, r.name, how)
 			a.cancel()
 		}

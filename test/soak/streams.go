@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
 )
 
 // kind is what a stream does, over and over.
@@ -119,6 +118,11 @@ func (s *stream) once(rest context.Context) {
 	}
 	c.spoilt = func() bool {
 		return abort && ctx.Err() != nil || rest.Err() != nil && (s.kind == events || s.kind == messages)
+	}
+	if s.kind == upload && c.do != "" {
+		// Whoever answers before it has read the whole body may close the connection
+		// behind its answer. What must not be sent twice is not sent on that one.
+		defer s.client.CloseIdleConnections()
 	}
 	from := time.Now()
 	err := s.do(ctx, c)

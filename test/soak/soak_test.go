@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,8 +45,15 @@ func TestSoak(t *testing.T) {
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
 		t.Skip("needs Linux: ", err)
 	}
+	// However it ends, it cleans up: also by a signal, or by the time of all tests.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if end, ok := t.Deadline(); ok {
+		ctx, stop = context.WithDeadline(ctx, end.Add(-time.Minute))
+		defer stop()
+	}
 	out := writer{t}
-	err := run(context.Background(), options{
+	err := run(ctx, options{
 		binary: built, round: 2 * time.Second, streams: 60, runs: 4, seed: 20261130,
 		pause: 400 * time.Millisecond, settle: time.Second, last: 2 * time.Second, verbose: testing.Verbose(),
 	}, out)

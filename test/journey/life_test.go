@@ -127,9 +127,16 @@ func TestStreamDies(t *testing.T) {
 func TestDaemonIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	login(t, w, openaiKey, "openai")
-	cmd := w.Command("run", "--", "sh", "-c", "(curl -sSN https://echo.example.com/stream >/dev/null; echo ended) & "+poll).Cmd()
+	begun := make(chan struct{})
+	w.Internet.Replace("api.openai.com", "/v1/slow", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(rw).Flush()
+		close(begun)
+		<-r.Context().Done()
+	}))
+	cmd := w.Command("run", "--", "sh", "-c", "(curl -sSN https://api.openai.com/v1/slow >/dev/null; echo ended) & "+poll).Cmd()
 	out := lines(t, cmd)
 	next(t, out, "200")
+	<-begun
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

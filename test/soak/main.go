@@ -3,7 +3,8 @@
 //
 //	main.go      flags
 //	soak.go      the order: rounds of chaos, each followed by a rest and its checks
-//	child.go     the load: a program under `authsome run`; streams.go is what it does
+//	child.go     the load: a program under `authsome run`; streams.go is what it does,
+//	             and calls.go one request of each kind
 //	runs.go      the runs whose children that are, and how they end
 //	chaos.go     what is done to them, by a seeded generator
 //	restart.go   what is done to the daemon
@@ -11,6 +12,7 @@
 //	services.go  the services that are called, and what they keep of each call
 //	oauth.go     an authorization server that ends a login whose refresh token comes twice
 //	keys.go      which keys there are, and whose each is
+//	roster.go    which account each run is to use, and which runs are over
 //	judge.go     which failures what was done excuses
 //	audit.go     the audit, compared with what the services saw
 //	growth.go    what the daemon holds when nothing is under way

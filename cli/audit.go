@@ -31,8 +31,9 @@ func newLogCmd(a *app) *cobra.Command {
 changes; the newest last. It never holds a secret.
 
 A request has one line, once it is over. One that is under way, or that the end
-of the daemon cut short, is shown as "started". --json has both events of every
-request, in the order in which they were recorded.
+of the daemon cut short, is shown as "started". --json shows what is
+stored, in the order in which it was recorded: a request that takes longer than
+the log is gathered, a fifth of a second, has an event for its beginning as well.
 
 With -f it goes on as events come, requests as they end; with --json as well,
 each event is one document on a line. With --raw it shows this command's own log file instead.`,

@@ -77,8 +77,11 @@ func TestKilledWriter(t *testing.T) {
 	acknowledged := map[string]int64{}
 	for range 12 {
 		cmd, out := child(t, "save", path)
-		time.AfterFunc(time.Duration(20+rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var timer *time.Timer // from the first line on: to start takes a while on a busy machine
 		for out.Scan() {
+			if timer == nil {
+				timer = time.AfterFunc(time.Duration(rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
 			var name string
 			var version int64
 			if _, err := fmt.Sscanf(out.Text(), "%s %d", &name, &version); err != nil {

@@ -43,8 +43,11 @@ var replicaOwner = authsome.Identity{Vault: authsome.LocalVault, User: authsome.
 // replica is a broker on a PostgreSQL that others use, too.
 type replica struct {
 	*broker.Broker
-	now atomic.Int64 // Unix seconds
+	now   atomic.Int64 // Unix seconds
+	store *Store
 }
+
+func (r *replica) close() { _ = r.store.Close() }
 
 func newReplica(ctx context.Context, source, dir string, auth *oauthtest.Server, definition []byte) (*replica, error) {
 	db, err := sql.Open("pgx", source)
@@ -70,7 +73,7 @@ func newReplica(ctx context.Context, source, dir string, auth *oauthtest.Server,
 		return nil, err
 	}
 	catalog := provider.NewCatalog()
-	r := &replica{}
+	r := &replica{store: s}
 	r.now.Store(time.Now().Unix())
 	now := func() time.Time { return time.Unix(r.now.Load(), 0) }
 	r.Broker = broker.New(broker.Config{
@@ -126,6 +129,7 @@ func refreshReplica(source string) error {
 	if err != nil {
 		return err
 	}
+	defer r.close()
 	g, _, _, err := r.StartGrant(ctx, replicaOwner, broker.GrantSpec{})
 	if err != nil {
 		return err
@@ -180,6 +184,7 @@ func TestOneRefreshAcrossProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(first.close)
 	l, _, err := first.Begin(ctx, replicaOwner, authsome.LoginRequest{Provider: "acme", AllowPrivate: true})
 	if err != nil {
 		t.Fatal(err)

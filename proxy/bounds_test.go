@@ -153,3 +153,32 @@ func TestSpokenHoldsLittle(t *testing.T) {
 		t.Errorf("%d bytes left, %d of %d wait", len(got), s.waiting, len(few+many))
 	}
 }
+
+// TestPoolsOfReplacedLogins: a login that was replaced leaves no pool behind, and
+// takes nobody else's with it.
+func TestPoolsOfReplacedLogins(t *testing.T) {
+	all := pools{make: func(k poolKey, g *authsome.Grant, _ authsome.Secret) *pool { return &pool{key: k, grant: g} }}
+	key := func(user, connection string, generation int64, reach reach) poolKey {
+		return poolKey{vault: "local", user: user, provider: "github", connection: connection, generation: generation, reach: reach}
+	}
+	kept := []poolKey{{grant: "run_1"}, key("ann", "home", 1, publicAddress), key("ben", "work", 1, publicAddress)}
+	for _, k := range append(kept, key("ann", "work", 1, publicAddress), key("ann", "work", 2, anyAddress)) {
+		all.get(k, nil, authsome.Secret{})
+	}
+	now := key("ann", "work", 3, publicAddress)
+	all.get(now, nil, authsome.Secret{})
+	all.get(poolKey{grant: "run_2"}, nil, authsome.Secret{})
+	for _, k := range append(kept, now, poolKey{grant: "run_2"}) {
+		if all.byKey[k] == nil {
+			t.Errorf("the pool of %+v is gone", k)
+		}
+	}
+	if len(all.byKey) != len(kept)+2 || all.recent.Len() != len(all.byKey) {
+		t.Errorf("%d pools are kept, of which %d are in use", len(all.byKey), len(kept)+2)
+	}
+	// What is still under way with the former key does not drop the present one.
+	all.get(key("ann", "work", 2, publicAddress), nil, authsome.Secret{})
+	if all.byKey[now] == nil {
+		t.Error("an older pool has dropped a newer one")
+	}
+}

@@ -101,12 +101,30 @@ func (s *pools) get(k poolKey, g *authsome.Grant, certificate authsome.Secret) *
 	if s.byKey == nil {
 		s.byKey = map[poolKey]*list.Element{}
 	}
+	s.dropFormer(k)
 	n := s.make(k, g, certificate)
 	s.byKey[k] = s.recent.PushFront(n)
 	if s.recent.Len() > maxPools {
 		s.drop(s.recent.Back())
 	}
 	return n
+}
+
+// dropFormer drops the pools of what a login was before it was replaced. Nobody asks
+// for their connections any more, and their scrubbers know the key that it had. It is
+// called with mu held.
+func (s *pools) dropFormer(k poolKey) {
+	for e := s.recent.Front(); e != nil && k.provider != ""; {
+		next := e.Next()
+		former := e.Value.(*pool).key
+		if former.generation < k.generation {
+			former.generation, former.reach, former.certified = k.generation, k.reach, k.certified
+			if former == k {
+				s.drop(e)
+			}
+		}
+		e = next
+	}
 }
 
 // drop is called with mu held. Requests under way keep their connections.

@@ -39,7 +39,7 @@ lint:
 
 # Every fuzz target for a moment; FUZZTIME=1h for longer. The default is a count,
 # because Go 1.26 may fail a target whose time is up (go.dev/issue/75804).
-FUZZTIME ?= 10000x
+FUZZTIME ?= 2000x
 fuzz:
 	./test/fuzz.sh $(FUZZTIME)
 

@@ -2,7 +2,7 @@
 # Runs every fuzz target of the main module for the time or the number of inputs
 # given, one at a time.
 #
-#	test/fuzz.sh [TIME]           10000x, 1h …
+#	test/fuzz.sh [TIME]           2000x, 1h …
 #	test/fuzz.sh --keep [FuzzX]   picks what is checked in of what runs have found
 #
 # --keep copies from Go's cache to testdata, of each target or of the one named,
@@ -51,7 +51,7 @@ keep() {
 }
 
 one=
-time=10000x
+time=2000x
 if [ "${1:-}" = --keep ]; then
 	one=${2:-all}
 else

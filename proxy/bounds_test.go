@@ -101,6 +101,11 @@ func TestIdleLinksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s links
 		closed := make(chan string, 10*maxIdle)
+		idle := func() (ofA, all int) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.idle["a"]), s.count
+		}
 		put := func(addr string) {
 			s.put(&link{addr: addr, conn: &kept{closed: closed, name: addr}, quiet: func() bool { return true }})
 		}
@@ -108,15 +113,15 @@ func TestIdleLinksAreBounded(t *testing.T) {
 			put("a")
 		}
 		synctest.Wait()
-		if len(s.idle["a"]) != maxIdlePerHost || len(closed) != 1 {
-			t.Errorf("%d are kept of a host, %d closed", len(s.idle["a"]), len(closed))
+		if n, _ := idle(); n != maxIdlePerHost || len(closed) != 1 {
+			t.Errorf("%d are kept of a host, %d closed", n, len(closed))
 		}
 		for i := range 2 * maxIdle {
 			put(fmt.Sprint("b", i))
 		}
 		synctest.Wait()
-		if s.count != maxIdle {
-			t.Errorf("%d are kept", s.count)
+		if _, n := idle(); n != maxIdle {
+			t.Errorf("%d are kept", n)
 		}
 		for len(closed) > 0 {
 			<-closed
@@ -128,8 +133,8 @@ func TestIdleLinksAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if s.count != 0 || len(closed) != maxIdle {
-			t.Errorf("%d are kept when their time is up, %d were closed", s.count, len(closed))
+		if _, n := idle(); n != 0 || len(closed) != maxIdle {
+			t.Errorf("%d are kept when their time is up, %d were closed", n, len(closed))
 		}
 	})
 }

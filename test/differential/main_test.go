@@ -40,28 +40,7 @@ const (
 // AUTHSOME_TEST_BINARY names.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if binary = os.Getenv("AUTHSOME_TEST_BINARY"); binary != "" {
-			return m.Run()
-		}
-		dir, err := os.MkdirTemp("", "authsome-bin-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary = filepath.Join(dir, "authsome")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/authsome/authsome.Version=v0.0.0-test", "-o", binary, "./cmd/authsome")
-		build.Dir = "../.."
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build authsome: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, &binary)) }
 
 // newWorld is a fresh home with the daemon up.
 func newWorld(t *testing.T) *harness.World {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -230,7 +231,12 @@ func meant(expr, host string) bool {
 	if bare := strings.TrimSuffix(strings.TrimPrefix(expr, "^"), "$"); host == "*.googleapis.com" || host == "*.githubusercontent.com" {
 		return strings.Contains(bare, strings.TrimSuffix(host[2:], ".com"))
 	}
-	re, err := regexp.Compile(`(?i)\A(?:` + expr + `)\z`)
+	// As it is printed, because \Q without an \E would quote the parenthesis too.
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return false
+	}
+	re, err := regexp.Compile(`(?i)\A(?:` + parsed.String() + `)\z`)
 	if err != nil {
 		return false
 	}

@@ -234,24 +234,60 @@ func (x *exchange) release() { x.p.limits.give(x.c.account, memory, x.reserved) 
 // in front.
 type unknown struct {
 	mu   sync.Mutex
-	list list.List
+	list list.List // of stranger
 	at   map[*tunnel]*list.Element
+	left chan struct{} // of one, filled when somebody goes
 }
 
-// add makes room for one more; it returns who has to go for it, or nil.
-func (u *unknown) add(t *tunnel) (oldest *tunnel) {
+type stranger struct {
+	*tunnel
+	since time.Time
+}
+
+func newUnknown() *unknown {
+	return &unknown{at: map[*tunnel]*list.Element{}, left: make(chan struct{}, 1)}
+}
+
+// add waits until there is room for one more. Who has been there for unknownTime has
+// to go for it; who has not may have sent its token, and nobody has read it yet: many
+// connect at once. When ctx ends meanwhile, the new one is closed.
+func (u *unknown) add(ctx context.Context, t *tunnel) {
+	for {
+		oldest, wait := u.tryAdd(t)
+		if wait <= 0 {
+			if oldest != nil {
+				oldest.close()
+			}
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-u.left:
+		case <-timer.C:
+		case <-ctx.Done():
+			t.close()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// tryAdd returns who has to go for the new one, or nil, or else how long the new one
+// has to wait for that.
+func (u *unknown) tryAdd(t *tunnel) (oldest *tunnel, wait time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.at == nil {
-		u.at = map[*tunnel]*list.Element{}
+	if u.list.Len() >= maxUnknown {
+		first := u.list.Front().Value.(stranger)
+		if wait = time.Until(first.since.Add(unknownTime)); wait > 0 {
+			return nil, wait
+		}
+		oldest = first.tunnel
+		u.list.Remove(u.list.Front())
+		delete(u.at, oldest)
 	}
-	u.at[t] = u.list.PushBack(t)
-	if u.list.Len() <= maxUnknown {
-		return nil
-	}
-	oldest = u.list.Remove(u.list.Front()).(*tunnel)
-	delete(u.at, oldest)
-	return oldest
+	u.at[t] = u.list.PushBack(stranger{t, time.Now()})
+	return oldest, 0
 }
 
 func (u *unknown) remove(t *tunnel) {
@@ -263,5 +299,9 @@ func (u *unknown) remove(t *tunnel) {
 	if e := u.at[t]; e != nil {
 		u.list.Remove(e)
 		delete(u.at, t)
+		select {
+		case u.left <- struct{}{}:
+		default:
+		}
 	}
 }

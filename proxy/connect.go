@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -20,18 +19,13 @@ const writeTime = 10 * time.Second
 
 // serve takes a connection of a child from accept to its end, or to its
 // hand-over to the http.Server.
-func (p *Proxy) serve(raw net.Conn, strangers *unknown) {
-	t := &tunnel{conn: raw}
-	if !p.registry.add(t) {
-		_ = raw.Close()
+func (p *Proxy) serve(c *childConn) {
+	if !p.registry.add(c.tunnel) {
+		_ = c.Close()
 		return
 	}
-	c := &childConn{Conn: raw, tunnel: t, p: p, unknown: strangers}
-	if oldest := strangers.add(t); oldest != nil {
-		oldest.close()
-	}
 	defer p.rescue(c)
-	if !p.converse(c, raw, nil) {
+	if !p.converse(c, c.Conn, nil) {
 		_ = c.Close()
 	}
 }

@@ -40,8 +40,9 @@ const (
 	// are no faster, and only keep others from the processor.
 	maxHandshakes = 32
 	// maxUnknown bounds the connections to a run's port that have shown no token. The
-	// one that has been silent for longest makes room.
-	maxUnknown = 256
+	// one that has been silent for longest makes room, after unknownTime.
+	maxUnknown  = 256
+	unknownTime = time.Second
 	// maxURL is the size limit of a path with its query, in bytes.
 	maxURL = 256 << 10
 

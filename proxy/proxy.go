@@ -193,12 +193,14 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	stopToo := context.AfterFunc(p.ctx, func() { _ = ln.Close() })
 	defer stopToo()
 	var wait time.Duration
-	var strangers unknown
+	strangers := newUnknown()
 	for {
 		conn, err := ln.Accept()
 		if err == nil {
 			wait = 0
-			go p.serve(conn, &strangers)
+			t := &tunnel{conn: conn}
+			strangers.add(ctx, t)
+			go p.serve(&childConn{Conn: conn, tunnel: t, p: p, unknown: strangers})
 			continue
 		}
 		if ctx.Err() != nil || p.closing.Load() || errors.Is(err, net.ErrClosed) {

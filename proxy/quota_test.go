@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -219,21 +220,58 @@ func TestAccountsAreDropped(t *testing.T) {
 	}
 }
 
-// TestUnknownMakeRoom: the oldest of those that have shown no token goes.
+// TestUnknownMakeRoom: the oldest of those that have shown no token goes, once it has
+// had the time to.
 func TestUnknownMakeRoom(t *testing.T) {
-	var u unknown
-	first := &tunnel{}
-	u.add(first)
-	for range maxUnknown - 1 {
-		if u.add(&tunnel{}) != nil {
-			t.Fatal("one had to go too early")
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnknown()
+		begin := time.Now()
+		stranger := func() *tunnel {
+			ours, theirs := net.Pipe()
+			t.Cleanup(func() { _ = theirs.Close() })
+			tun := &tunnel{conn: ours}
+			u.add(t.Context(), tun)
+			return tun
 		}
-	}
-	if u.add(&tunnel{}) != first {
-		t.Error("not the oldest had to go")
-	}
-	u.remove(first)
-	if u.list.Len() != maxUnknown || len(u.at) != maxUnknown {
-		t.Errorf("%d and %d are there", u.list.Len(), len(u.at))
-	}
+		closed := func(tun *tunnel) bool {
+			return tun.conn.SetDeadline(time.Time{}) != nil
+		}
+		first, second, third := stranger(), stranger(), stranger()
+		time.Sleep(unknownTime / 2)
+		for range maxUnknown - 3 {
+			stranger()
+		}
+		if d := time.Since(begin); d != unknownTime/2 {
+			t.Fatalf("there was no room for so many: %v", d)
+		}
+		// One more waits for the first one's time, or for one that goes.
+		go func() {
+			time.Sleep(unknownTime / 4)
+			u.remove(second)
+		}()
+		stranger()
+		if d := time.Since(begin); d != unknownTime*3/4 || closed(first) {
+			t.Errorf("after %v, the first is closed: %v", d, closed(first))
+		}
+		stranger()
+		if d := time.Since(begin); d != unknownTime || !closed(first) {
+			t.Errorf("after %v, the first is closed: %v", d, closed(first))
+		}
+		u.remove(first)
+		if stranger(); !closed(third) || closed(second) {
+			t.Errorf("the oldest is closed: %v, who had left: %v", closed(third), closed(second))
+		}
+		if u.list.Len() != maxUnknown || len(u.at) != maxUnknown {
+			t.Errorf("%d and %d are there", u.list.Len(), len(u.at))
+		}
+		// Who waits when the port closes is closed as well.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		ours, theirs := net.Pipe()
+		defer func() { _ = theirs.Close() }()
+		late := &tunnel{conn: ours}
+		if u.add(ctx, late); !closed(late) {
+			t.Error("the port is closed, and a new connection waits for a place")
+		}
+	})
 }

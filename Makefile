@@ -4,11 +4,15 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X github.com/authsome/authsome.Version=$(VERSION)
 
+# As the program is built, so that what its tests need is not compiled once more.
+export CGO_ENABLED = 0
+export GOFLAGS    += -trimpath
+
 .PHONY: build demo test test-clients install-test-tools lint bench bench-curves bench-tools fuzz soak clean
 
 # One static binary, without cgo.
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/authsome ./cmd/authsome
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/authsome ./cmd/authsome
 
 # Needs Go, make and git only.
 demo: build

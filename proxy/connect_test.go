@@ -354,7 +354,7 @@ func TestHalfAHello(t *testing.T) {
 // TestManyHosts: each host that a child asks for costs a certificate, and none
 // of them is kept for ever.
 func TestManyHosts(t *testing.T) {
-	hosts := 20_000
+	hosts := 10_000
 	if testing.Short() {
 		hosts = 4_000
 	}

@@ -194,11 +194,11 @@ func watchHeap() func() int64 {
 	}
 }
 
-// TestTenGigabytes up and down: no limit of size or of time cuts them, none of
+// TestFiveGigabytes up and down: no limit of size or of time cuts them, none of
 // the counters is of 32 bits, and none of it stays in memory. What the bytes are
 // is TestBigBodies' business.
-func TestTenGigabytes(t *testing.T) {
-	size := int64(10 << 30)
+func TestFiveGigabytes(t *testing.T) {
+	size := int64(5 << 30)
 	if testing.Short() {
 		size = 256 << 20
 	}

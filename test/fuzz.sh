@@ -25,7 +25,6 @@ keep() {
 	cache="$(go env GOCACHE)/fuzz/$(go list "./$dir")/$target"
 	corpus="testdata/fuzz/$target"
 	[ -d "$cache" ] || return 0
-	work=$(mktemp -d)
 	go test -c -covermode=count -coverpkg=./... -o "$work/test" "./$dir"
 	(
 		cd "$dir"
@@ -47,7 +46,6 @@ keep() {
 		done
 		rmdir -p "$corpus" 2>/dev/null || true
 	)
-	rm -rf "$work"
 }
 
 one=
@@ -57,14 +55,23 @@ if [ "${1:-}" = --keep ]; then
 else
 	time=${1:-$time}
 fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 found=0
+built=
 for file in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do
 	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
 		found=$((found + 1))
 		dir=$(dirname "$file")
 		if [ -z "$one" ]; then
 			echo "fuzz $dir $target"
-			go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 100x -parallel 2 "./$dir"
+			# As go test does it, but one build for all targets of a package.
+			if [ "$built" != "$dir" ]; then
+				go test -c -vet=off -fuzz . -o "$work/test" "./$dir"
+				built=$dir
+			fi
+			cache="$(go env GOCACHE)/fuzz/$(go list "./$dir")"
+			(cd "$dir" && "$work/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$time" -test.fuzzminimizetime 100x -test.parallel 2 -test.fuzzcachedir "$cache")
 		elif [ "$one" = all ] || [ "$one" = "$target" ]; then
 			echo "keep $dir $target"
 			keep "$dir" "$target"

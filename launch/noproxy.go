@@ -43,10 +43,13 @@ func noProxy(values []string, hosts []string) (merged string, dropped []string) 
 //     github.com;
 //   - a port behind a name, ignored;
 //   - an address or a network, for hosts that are addresses;
-//   - a scheme in front and a path behind, ignored.
+//   - a scheme in front and a path behind, ignored, or the scheme as the name.
 func coversAny(entry string, hosts []string) bool {
 	entry = strings.ToLower(entry)
-	if _, rest, ok := strings.Cut(entry, "://"); ok {
+	if scheme, rest, ok := strings.Cut(entry, "://"); ok {
+		if coversAny(scheme, hosts) {
+			return true
+		}
 		entry = rest
 	}
 	if network, err := netip.ParsePrefix(entry); err == nil {

@@ -7,38 +7,22 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/authsome/authsome/test/harness"
 )
 
-// built is the program under test: built once, or the one that
-// AUTHSOME_TEST_BINARY names.
+// built is the program under test.
 var built string
 
 func TestMain(m *testing.M) {
 	if playRole() {
 		return
 	}
-	os.Exit(func() int {
-		if built = os.Getenv("AUTHSOME_TEST_BINARY"); built != "" {
-			return m.Run()
-		}
-		dir, err := os.MkdirTemp("", "authsome-bin-")
-		if err != nil {
-			panic(err)
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		built = filepath.Join(dir, "authsome")
-		cmd := exec.Command("go", "build", "-o", built, "./cmd/authsome")
-		cmd.Dir = "../.."
-		if out, err := cmd.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
+	os.Exit(harness.Main(&built, m.Run))
 }
 
 // brief is as short as it gets. What comes out says nothing but that everything

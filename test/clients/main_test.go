@@ -16,9 +16,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/authsome/authsome/test/harness"
 )
 
 var (
@@ -27,19 +27,18 @@ var (
 )
 
 var (
-	// binary is the program under test: built once, or the one that
-	// AUTHSOME_TEST_BINARY names.
+	// binary is the program under test.
 	binary string
 	// direct sees what goes round the proxy.
 	direct *directs
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(insideVariable) == "" {
+		os.Exit(harness.Main(&binary, outer))
+	}
 	os.Exit(func() int {
 		binary = os.Getenv("AUTHSOME_TEST_BINARY")
-		if os.Getenv(insideVariable) == "" {
-			return outer()
-		}
 		var err error
 		if direct, err = network(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -49,24 +48,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// outer builds the program, and goes on inside.
+// outer goes on inside.
 func outer() int {
-	if binary == "" {
-		dir, err := os.MkdirTemp("", "authsome-bin-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary = filepath.Join(dir, "authsome")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/authsome/authsome.Version=v0.0.0-test", "-o", binary, "./cmd/authsome")
-		build.Dir = "../.."
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build authsome: %v\n%s", err, out)
-			return 1
-		}
-	}
 	code, err := enter()
 	if err == nil {
 		return code

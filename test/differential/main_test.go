@@ -40,7 +40,7 @@ const (
 // AUTHSOME_TEST_BINARY names.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, &binary)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(&binary, m.Run)) }
 
 // newWorld is a fresh home with the daemon up.
 func newWorld(t *testing.T) *harness.World {

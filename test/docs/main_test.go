@@ -3,52 +3,22 @@
 package docs
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/authsome/authsome/test/harness"
 )
 
 // root is the repository, as seen from this package's directory.
 const root = "../.."
 
-// binary is the program under test: built once, or the one that
-// AUTHSOME_TEST_BINARY names. Its file is called authsome either way, since the
+// binary is the program under test. Its file is called authsome, since the
 // documentation calls it so.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "authsome-bin-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary = filepath.Join(dir, "authsome")
-		if given := os.Getenv("AUTHSOME_TEST_BINARY"); given != "" {
-			data, err := os.ReadFile(given)
-			if err == nil {
-				err = os.WriteFile(binary, data, 0o700)
-			}
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			return m.Run()
-		}
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/authsome")
-		build.Dir = root
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build authsome: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(&binary, m.Run)) }
 
 // pages are README.md and docs/*.md, named as from the repository's root.
 func pages(t *testing.T) []string {

@@ -5,16 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
 )
 
-// Main runs the tests of a package with the program under test: built once, or the
-// one that AUTHSOME_TEST_BINARY names. The package lies two folders below the
+// Main calls run, which is a testing.M's as a rule, with the program under test in
+// *binary: built once, or a copy of the one that AUTHSOME_TEST_BINARY names, and
+// called authsome either way. The calling package lies two folders below the
 // repository's. It gives the exit code.
-func Main(m *testing.M, binary *string) int {
-	if *binary = os.Getenv("AUTHSOME_TEST_BINARY"); *binary != "" {
-		return m.Run()
-	}
+func Main(binary *string, run func() int) int {
 	dir, err := os.MkdirTemp("", "authsome-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -22,12 +19,26 @@ func Main(m *testing.M, binary *string) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	*binary = filepath.Join(dir, "authsome")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/authsome/authsome.Version=v0.0.0-test", "-o", *binary, "./cmd/authsome")
+	if err := place(*binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return run()
+}
+
+func place(binary string) error {
+	if given := os.Getenv("AUTHSOME_TEST_BINARY"); given != "" {
+		data, err := os.ReadFile(given)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(binary, data, 0o700)
+	}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/authsome/authsome.Version=v0.0.0-test", "-o", binary, "./cmd/authsome")
 	build.Dir = "../.."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build authsome: %v\n%s", err, out)
-		return 1
+		return fmt.Errorf("build authsome: %w\n%s", err, out)
 	}
-	return m.Run()
+	return nil
 }

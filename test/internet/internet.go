@@ -11,25 +11,15 @@ package internet
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -43,18 +33,6 @@ type Credentials struct {
 	GitHub    []string // tokens; the first is octocat's, the second hubot's
 	Gemini    string
 	Packages  string // for PackagesHost
-}
-
-// Request is one request that arrived at a host.
-type Request struct {
-	Time   time.Time
-	Host   string
-	Method string
-	Path   string // with the query
-	Proto  string
-	Header http.Header
-	Body   []byte // the first 64 KiB
-	Status int    // of the answer; 101 for an upgrade
 }
 
 // Internet is running from Start to Close.
@@ -135,11 +113,6 @@ func Start(dir string, cred Credentials) (*Internet, error) {
 // Proxy is the URL for HTTPS_PROXY.
 func (n *Internet) Proxy() string { return "http://" + n.proxy.Addr().String() }
 
-// RootPEM is the private root that signs every server's certificate.
-func (n *Internet) RootPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
-}
-
 // Client speaks to the hosts of this internet, and to nobody else.
 func (n *Internet) Client() *http.Client {
 	roots := x509.NewCertPool()
@@ -150,18 +123,6 @@ func (n *Internet) Client() *http.Client {
 	}}
 }
 
-// Key is the fingerprint of the key that is in the certificate of every host
-// (but of a distrusted one), as browsers pin it: base64 of the SHA-256 of the
-// SubjectPublicKeyInfo.
-func (n *Internet) Key() (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(&n.leafKey.PublicKey)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(der)
-	return base64.StdEncoding.EncodeToString(sum[:]), nil
-}
-
 // Close ends everything.
 func (n *Internet) Close() {
 	_ = n.proxy.Close()
@@ -170,86 +131,11 @@ func (n *Internet) Close() {
 	n.servers.Wait()
 }
 
-// Watch has f called with every request when it has been answered. Call it
-// before the first request.
-func (n *Internet) Watch(f func(Request)) { n.watch = f }
-
-// Distrust has a host show a certificate that nobody signed but itself.
-func (n *Internet) Distrust(host string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	tmpl := leafTemplate(host, big.NewInt(2))
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.leaves[host] = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	return nil
-}
-
-// Trust has it show a good one again.
-func (n *Internet) Trust(host string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.leaves, host)
-}
-
 // HangUp has every host close the connections on which nothing is under way, as
 // servers do after a while.
 func (n *Internet) HangUp() {
 	n.srv.SetKeepAlivesEnabled(false)
 	n.srv.SetKeepAlivesEnabled(true)
-}
-
-// Quiet stops the recording, for measurements.
-func (n *Internet) Quiet() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.quiet, n.requests, n.dialled = true, nil, nil
-}
-
-// noise is what the server says of connections that go wrong.
-type noise struct{ n *Internet }
-
-func (o noise) Write(b []byte) (int, error) {
-	o.n.mu.Lock()
-	quiet := o.n.quiet
-	o.n.mu.Unlock()
-	if quiet {
-		return len(b), nil
-	}
-	return os.Stderr.Write(b)
-}
-
-// Requests are those that arrived at host so far, "" for all hosts.
-func (n *Internet) Requests(host string) []Request {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []Request
-	for _, r := range n.requests {
-		if host == "" || r.Host == host {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// Forget empties the record of requests.
-func (n *Internet) Forget() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.requests, n.dialled = nil, nil
-}
-
-// Dialled are the hosts that were asked for by CONNECT, unknown ones too.
-func (n *Internet) Dialled() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append([]string(nil), n.dialled...)
 }
 
 // Handle adds a host, or replaces one.
@@ -435,54 +321,6 @@ func (m *memory) status() int {
 	return m.sent
 }
 
-func (n *Internet) makeRoot() error {
-	var err error
-	if n.rootKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return err
-	}
-	if n.leafKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "fake internet root"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &n.rootKey.PublicKey, n.rootKey)
-	if err != nil {
-		return err
-	}
-	n.root, err = x509.ParseCertificate(der)
-	return err
-}
-
-func leafTemplate(host string, serial *big.Int) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-}
-
-func (n *Internet) leaf(host string) (*tls.Certificate, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if c := n.leaves[host]; c != nil {
-		return c, nil
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leafTemplate(host, serial), n.root, &n.leafKey.PublicKey, n.rootKey)
-	if err != nil {
-		return nil, err
-	}
-	c := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: n.leafKey}
-	n.leaves[host] = c
-	return c, nil
-}
-
 // buffered is a connection whose first bytes were read already.
 type buffered struct {
 	net.Conn
@@ -530,84 +368,3 @@ func (l *chanListener) Accept() (net.Conn, error) {
 
 func (l *chanListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
 func (l *chanListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
-
-// prefix keeps the beginning of a body.
-type prefix struct {
-	rc io.ReadCloser
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (p *prefix) Read(b []byte) (int, error) {
-	n, err := p.rc.Read(b)
-	p.mu.Lock()
-	if room := 64<<10 - p.b.Len(); room > 0 {
-		p.b.Write(b[:min(n, room)])
-	}
-	p.mu.Unlock()
-	return n, err
-}
-
-func (p *prefix) Close() error { return p.rc.Close() }
-
-func (p *prefix) bytes() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return bytes.Clone(p.b.Bytes())
-}
-
-// statusWriter remembers the status.
-type statusWriter struct {
-	http.ResponseWriter
-	sent int
-}
-
-func (s *statusWriter) WriteHeader(code int) {
-	if s.sent == 0 || s.sent < 200 {
-		s.sent = code
-	}
-	s.ResponseWriter.WriteHeader(code)
-}
-
-func (s *statusWriter) code() int {
-	if s.sent == 0 {
-		return 200
-	}
-	return s.sent
-}
-
-// Unwrap lets http.ResponseController find what the writer can do.
-func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-// Hijack implements http.Hijacker for upgrades.
-func (s *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h, ok := s.ResponseWriter.(http.Hijacker)
-	if !ok {
-		return nil, nil, errors.New("this connection cannot be taken over")
-	}
-	s.sent = http.StatusSwitchingProtocols
-	return h.Hijack()
-}
-
-// Flush implements http.Flusher.
-func (s *statusWriter) Flush() {
-	if f, ok := s.ResponseWriter.(http.Flusher); ok {
-		f.Flush()
-	}
-}
-
-// WaitFor waits until a request for which f is true has arrived at host.
-func (n *Internet) WaitFor(ctx context.Context, host string, f func(Request) bool) (Request, error) {
-	for {
-		for _, r := range n.Requests(host) {
-			if f(r) {
-				return r, nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return Request{}, fmt.Errorf("no such request arrived at %s: %w", host, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}

@@ -3,40 +3,22 @@ package main
 import (
 	"context"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/authsome/authsome/test/harness"
 )
 
-// built is the program under test: built once, or the one that
-// AUTHSOME_TEST_BINARY names.
+// built is the program under test.
 var built string
 
 func TestMain(m *testing.M) {
 	if playChild() {
 		return
 	}
-	os.Exit(func() int {
-		if built = os.Getenv("AUTHSOME_TEST_BINARY"); built != "" {
-			return m.Run()
-		}
-		dir, err := os.MkdirTemp("", "authsome-bin-")
-		if err != nil {
-			panic(err)
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		built = filepath.Join(dir, "authsome")
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/authsome/authsome.Version=v0.0.0-test", "-o", built, "./cmd/authsome")
-		cmd.Dir = "../.."
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			panic(string(out))
-		}
-		return m.Run()
-	}())
+	os.Exit(harness.Main(&built, m.Run))
 }
 
 // TestSoak is a short soak: every act once, in the order of a seed that is always

@@ -287,6 +287,9 @@ func BenchmarkIdle(b *testing.B) {
 // TestIdleStreamsAreSmall: of a stream at rest stays what TLS keeps of its two
 // connections, and little else.
 func TestIdleStreamsAreSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector takes memory of its own")
+	}
 	const streams = 200
 	for kind, most := range map[string]float64{"blind": 30 << 10, "events": 60 << 10, "websocket": 80 << 10} {
 		w := idleWorld(t)

@@ -19,6 +19,9 @@ import (
 // request, by name. Many are held by tests of a step of the proxy, and are called
 // here.
 func TestPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("most of it is run by itself as well")
+	}
 	t.Parallel()
 	for _, line := range []struct {
 		name  string

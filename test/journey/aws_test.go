@@ -61,6 +61,7 @@ func awsTool(t *testing.T, path, name string) string {
 
 // TestAWSCLI: the real AWS CLI works with nothing but a login, in either account.
 func TestAWSCLI(t *testing.T) {
+	t.Parallel()
 	cli := awsTool(t, systemCL, "aws")
 	w, a := withAWS(t)
 
@@ -195,6 +196,7 @@ except Exception as e:
 // TestBoto3: a script of boto3's uploads 20 MB, uses DynamoDB and Bedrock, and
 // makes presigned URLs, with placeholders.
 func TestBoto3(t *testing.T) {
+	t.Parallel()
 	python := awsTool(t, systemPython, "python3")
 	w, a := withAWS(t)
 	script := filepath.Join(w.Work(), "script.py")

@@ -58,6 +58,7 @@ func TestPlaceholders(t *testing.T) {
 // TestClients runs one request of each real client; api.openai.com and
 // api.github.com answer 401 to all but the real key.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	w := connected(t)
 	python := "/usr/bin/python3"
 	if _, err := os.Stat(python); err != nil {

@@ -16,6 +16,7 @@ import (
 // placeholder in its environment, gets its answer over the WebSocket that it
 // prefers, and OpenAI has seen the real key.
 func TestCodexExec(t *testing.T) {
+	t.Parallel()
 	codex := tool(t, "codex")
 	w := newWorld(t)
 	login(t, w, openaiKey, "openai")
@@ -139,6 +140,7 @@ func askTUI(t *testing.T, w *harness.World, codex, launch string) {
 // set up, then again, and then after a plain launch whose background server
 // would keep an environment without us.
 func TestCodexTUI(t *testing.T) {
+	t.Parallel()
 	codex := tool(t, "codex")
 	w := newWorld(t)
 	login(t, w, openaiKey, "openai")

@@ -121,6 +121,7 @@ const askAll = `for at; do curl -sS -m 60 -w ' %{http_code}\n' -H 'Content-Type:
 // its token is to be renewed. The child is told what to do; once the server is
 // well again, the same connection works, and nobody had to log in.
 func TestBadTokenAnswersAtRefresh(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sites := badSites(w.Internet, "refresh")
 	w.Internet.Handle(internet.Attacker, http.NotFoundHandler())

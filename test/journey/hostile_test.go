@@ -341,6 +341,7 @@ func keepsQuiet(t *testing.T, w *harness.World, printed string, secrets ...strin
 // TestHostileSites logs in to every hostile site that there is, by its address,
 // as an agent would: no terminal, and nobody to ask.
 func TestHostileSites(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sites := w.Internet.AddHostiles()
 	if len(sites) < 29 {

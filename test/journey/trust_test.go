@@ -49,6 +49,7 @@ func TestRotationUnderARun(t *testing.T) {
 // TestInstalledRoot: programs that trust nothing but the root that was installed
 // accept the hosts that were routed then, and no other.
 func TestInstalledRoot(t *testing.T) {
+	t.Parallel()
 	certutil := installed(t, "certutil")
 	codex := tool(t, "codex")
 	w := newWorld(t)

@@ -164,10 +164,11 @@ func (f *front) serve(h head) (again bool) {
 	}).WithContext(ctx)
 	var body *frontBody
 	if h.length > 0 {
-		body = &frontBody{f: f, left: h.length}
+		body = &frontBody{f: f}
+		body.left.Store(h.length)
 		r.Body = body
 	}
-	w := &frontWriter{f: f, head: h.method == http.MethodHead, length: -1, close: h.close || f.p.closing.Load()}
+	w := &frontWriter{f: f, body: body, head: h.method == http.MethodHead, length: -1, close: h.close || f.p.closing.Load()}
 	defer func() {
 		f.watch.stop()
 		if v := recover(); v != nil {
@@ -235,25 +236,25 @@ var errClosedBody = errors.New("the request has been answered")
 type frontBody struct {
 	f    *front
 	mu   sync.Mutex
-	left int64
+	left atomic.Int64 // changed with mu held
 	err  error
 }
 
 func (b *frontBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	left := b.left.Load()
 	switch {
 	case b.err != nil:
 		return 0, b.err
-	case b.left == 0:
+	case left == 0:
 		return 0, io.EOF
-	case int64(len(p)) > b.left:
-		p = p[:b.left]
+	case int64(len(p)) > left:
+		p = p[:left]
 	}
 	n, err := b.f.br.Read(p)
-	b.left -= int64(n)
 	switch {
-	case b.left == 0:
+	case b.left.Add(-int64(n)) == 0:
 		b.f.watch.ready()
 		return n, io.EOF
 	case err == io.EOF:
@@ -289,12 +290,13 @@ func (b *frontBody) finish() bool {
 	defer b.mu.Unlock()
 	ended := b.err == nil && !interrupted
 	b.err = errClosedBody
-	if b.left == 0 && ended {
+	left := b.left.Load()
+	if left == 0 && ended {
 		return true
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(unreadTime))
-	n, _ := io.CopyN(io.Discard, b.f.br, min(b.left, maxUnread))
-	if b.left -= n; b.left == 0 {
+	n, _ := io.CopyN(io.Discard, b.f.br, min(left, maxUnread))
+	if b.left.Add(-n) == 0 {
 		return true
 	}
 	// Closing with unread input would reset the connection and take the answer

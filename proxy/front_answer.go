@@ -14,6 +14,7 @@ import (
 // frontWriter is the http.ResponseWriter of a front.
 type frontWriter struct {
 	f      *front
+	body   *frontBody // of the request; nil when it has none
 	header http.Header
 	head   bool // the request was a HEAD
 	close  bool // the connection ends with this answer
@@ -124,6 +125,9 @@ func (w *frontWriter) send(all bool) {
 	w.fields()
 	if w.chunked {
 		w.text("Transfer-Encoding: chunked\r\n")
+	}
+	if w.body != nil && w.body.left.Load() > maxUnread {
+		w.close = true // as net/http does: who knows that sends no next request
 	}
 	if w.close {
 		w.text("Connection: close\r\n")

@@ -195,8 +195,12 @@ func TestFrontEnds(t *testing.T) {
 	} {
 		conn, br := w.tunnel("api.openai.com:443", "api.openai.com")
 		_, _ = io.WriteString(conn, c.request)
-		if a := readAnswer(t, br, "GET"); a.Status != c.status {
+		a := readAnswer(t, br, "GET")
+		if a.Status != c.status {
 			t.Errorf("%s: the answer is %s, want %s", name, a.Status, c.status)
+		}
+		if a.Close == c.open {
+			t.Errorf("%s: the answer says that the connection ends: %v", name, a.Close)
 		}
 		if c.open {
 			_, _ = io.WriteString(conn, "GET /length HTTP/1.1\r\nHost: api.openai.com\r\n\r\n")

@@ -71,7 +71,8 @@ func TestChildThatDoesNotSend(t *testing.T) {
 			rest, _ := io.ReadAll(theirs)
 			got <- string(rest)
 		}()
-		body := &frontBody{f: &front{conn: ours, br: bufio.NewReader(ours)}, left: 10}
+		body := &frontBody{f: &front{conn: ours, br: bufio.NewReader(ours)}}
+		body.left.Store(10)
 		if _, err := io.ReadFull(body, make([]byte, 3)); err != nil {
 			t.Fatal(err)
 		}

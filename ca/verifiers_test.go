@@ -217,6 +217,9 @@ public class Verify {
 // children trust the authority, with and without an installed root; others trust
 // the installed root alone.
 func TestVerifiers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other programs verify")
+	}
 	a := newAuthority(t)
 	installed, err := a.Constrain(time.Now(), hosts)
 	if err != nil {
@@ -274,6 +277,9 @@ func TestVerifiers(t *testing.T) {
 
 // TestAnotherHost: a leaf is good for its host and no other, to everybody.
 func TestAnotherHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("other programs verify")
+	}
 	t.Parallel()
 	a := newAuthority(t)
 	root := filepath.Join(t.TempDir(), "root.pem")
@@ -299,6 +305,9 @@ func TestAnotherHost(t *testing.T) {
 // TestChromium asks a real browser, which has a verifier of its own and reads
 // the person's NSS database.
 func TestChromium(t *testing.T) {
+	if testing.Short() {
+		t.Skip("another program verifies")
+	}
 	t.Parallel()
 	chromium := tool(t, "chromium")
 	a := newAuthority(t)

@@ -151,10 +151,10 @@ func bombOf(t *testing.T, coding string) (head, again []byte) {
 // TestBombedAnswers: 10 GB of gzip out of some KB, in memory that does not grow. The
 // child reads all of it. Of the others a tenth shows that nothing grows with it.
 func TestBombedAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("10 GB take their time")
+	}
 	for coding, total := range map[string]int64{"gzip": 10 << 30, "br": 1 << 30, "zstd": 1 << 30} {
-		if testing.Short() {
-			total = 64 << 20
-		}
 		t.Run(coding, func(t *testing.T) {
 			w := newWorld(t, holding(rawKey))
 			head, again := bombOf(t, coding)

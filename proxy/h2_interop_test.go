@@ -150,6 +150,9 @@ func TestCurlOverHTTP2(t *testing.T) {
 
 // TestNghttpOverHTTP2: the reference implementation, which is strict with servers.
 func TestNghttpOverHTTP2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("Go's own client does the same")
+	}
 	t.Parallel()
 	w := newWorld(t)
 	w.serve("api.openai.com", bodies)
@@ -182,6 +185,9 @@ func TestH2loadOverHTTP2(t *testing.T) {
 // TestNodeOverHTTP2: Node's own client, with trailers, an upload, pings, and
 // streams that are given up.
 func TestNodeOverHTTP2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("Go's own client does the same")
+	}
 	t.Parallel()
 	w := newWorld(t)
 	w.serve("api.openai.com", bodies)

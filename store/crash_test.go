@@ -73,6 +73,9 @@ func saveForever(path string) error {
 // TestKilledWriter kills a process that stores connections, at random moments.
 // All that it was told to be stored is there with its event, and nothing half.
 func TestKilledWriter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts process after process")
+	}
 	path := filepath.Join(t.TempDir(), "authsome.db")
 	acknowledged := map[string]int64{}
 	for range 12 {

@@ -113,6 +113,9 @@ func TestFullDisk(t *testing.T) {
 
 // TestFullDiskFromTheStart makes a database where there is no room for one.
 func TestFullDiskFromTheStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a disk again and again")
+	}
 	if !mountns.Alone(t) {
 		return
 	}

@@ -25,6 +25,7 @@ func connected(t *testing.T) *harness.World {
 
 // TestPlaceholders looks at what an agent sees of the environment.
 func TestPlaceholders(t *testing.T) {
+	t.Parallel()
 	w := connected(t)
 	out := must(t, w.Command("run", "--", "env").Env("OPENAI_API_KEY="+openaiKey, "MY_OWN_COPY="+openaiKey, "ALL_PROXY=http://elsewhere:1", "NO_PROXY=*,api.openai.com,intranet.example"))
 	env := map[string]string{}
@@ -115,6 +116,7 @@ func TestClients(t *testing.T) {
 // TestAccounts chooses between two accounts: the default, the run's choice, and
 // one that login --force moved the default to.
 func TestAccounts(t *testing.T) {
+	t.Parallel()
 	gh := tool(t, "gh")
 	w := connected(t)
 	who := func(args ...string) string {
@@ -134,6 +136,7 @@ func TestAccounts(t *testing.T) {
 // TestGit works on a private repository with the real git, and leaves a public
 // one anonymous.
 func TestGit(t *testing.T) {
+	t.Parallel()
 	git := tool(t, "git")
 	w := connected(t)
 	run := func(args ...string) string {
@@ -174,6 +177,7 @@ func TestGit(t *testing.T) {
 // TestExport is the way without a proxy: the key really reaches a child of the
 // person's own shell.
 func TestExport(t *testing.T) {
+	t.Parallel()
 	w := connected(t)
 	sh := tool(t, "sh")
 	script := `eval "$("$0" export openai --format "$1" 2>/dev/null)"; exec env`

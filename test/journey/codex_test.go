@@ -160,6 +160,7 @@ func TestCodexTUI(t *testing.T) {
 // TestCodexSandbox has Codex run gh in its own shell: its default sandbox cuts
 // loopback off, and authsome says which flag to set; with that flag it works.
 func TestCodexSandbox(t *testing.T) {
+	t.Parallel()
 	codex, gh := tool(t, "codex"), tool(t, "gh")
 	w := newWorld(t)
 	login(t, w, openaiKey, "openai")

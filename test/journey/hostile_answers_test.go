@@ -58,6 +58,7 @@ func badSecrets(n *internet.Internet, sites []badSite) []string {
 
 // TestBadTokenAnswersAtLogin: the code was exchanged, and nonsense came back.
 func TestBadTokenAnswersAtLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	sites := badSites(w.Internet, "login")
 	w.Internet.Handle(internet.Attacker, http.NotFoundHandler())

@@ -195,6 +195,7 @@ func appIsSet(t *testing.T, w *harness.World, secret string) *internet.OAuth {
 // TestDeviceRefused: the person says no on the other device, or nobody says
 // anything there.
 func TestDeviceRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	o := appIsSet(t, w, w.Internet.OAuth("github.com").App().Secret)
 	o.PollInterval(time.Second)
@@ -231,6 +232,7 @@ func TestDeviceRefused(t *testing.T) {
 
 // TestWrongClientSecret: the app's secret was mistyped, or renewed at the service.
 func TestWrongClientSecret(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const wrong = "canaryWrongClientSecret0123456789"
 	o := appIsSet(t, w, wrong)
@@ -254,6 +256,7 @@ func TestWrongClientSecret(t *testing.T) {
 
 // TestScopesRefused: the service knows no such scope.
 func TestScopesRefused(t *testing.T) {
+	t.Parallel()
 	w, o := newMCPWorld(t)
 	a := attempts(t, w, theMCP, "--scopes", "mcp:read,mcp:everything")
 	page := consents(t, w, a.visit())

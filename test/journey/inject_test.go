@@ -57,6 +57,7 @@ func withKeys(t *testing.T) *harness.World {
 // into its environment; and the keys are where the service sees them and nowhere
 // else.
 func TestKeysInEveryPlace(t *testing.T) {
+	t.Parallel()
 	w := withKeys(t)
 	curl := tool(t, "curl")
 	for _, tt := range []struct{ name, script string }{
@@ -133,6 +134,7 @@ func TestKeysInEveryPlace(t *testing.T) {
 // TestWhichAccount: a run's choices, a placeholder and a header name the
 // connection, in whatever place; two that differ are refused.
 func TestWhichAccount(t *testing.T) {
+	t.Parallel()
 	w := withKeys(t)
 	const workToken, workBot = "canaryPlacesWork0123456789abcdefgh", "220201543:canaryTelegramWork-abcdefghijklmnopqr"
 	login(t, w, workToken, "places", "--connection", "work")

@@ -269,6 +269,7 @@ while True:
 // TestNestedRun uses the outer run's grant, and knows what was connected
 // meanwhile.
 func TestNestedRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	login(t, w, openaiKey, "openai")
 	nested := must(t, w.Command("run", "--", "sh", "-c",

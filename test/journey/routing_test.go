@@ -19,6 +19,7 @@ func open(w http.ResponseWriter, r *http.Request) {
 // service to a request without a credential, "with" to one that had it, and a
 // code is the proxy's.
 func TestModes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, host := range []string{"api.groq.com", "two.example.com", "some.example.com", "api.openai.com"} {
 		w.Internet.Handle(host, http.HandlerFunc(open))

@@ -96,6 +96,7 @@ ws.onerror = e => console.log('error', e.message)
 // into a message, and can neither show the token to others nor take another
 // account's.
 func TestDiscordBot(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	g := &discordGateway{}
 	w.Internet.Handle("gateway.discord.gg", g)
@@ -122,6 +123,7 @@ func TestDiscordBot(t *testing.T) {
 // TestClientCertificate: a certificate and its key are handed over together, and
 // the service sees the certificate of each login on requests of its own.
 func TestClientCertificate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.Internet.Handle("api.bank.example", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		name := "nobody"

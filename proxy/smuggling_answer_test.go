@@ -257,9 +257,12 @@ func TestSmuggledUnaskedAnswers(t *testing.T) {
 					}
 				})
 				c := w.client(http1)
-				for range 5 {
+				for range 2 {
 					_ = text(t, w.do(c, method, "https://"+scoped+"/public/first", nil))
 					<-said
+					// It comes through the internet's CONNECT proxy. What arrives behind the
+					// next request nobody can tell from its answer.
+					time.Sleep(200 * time.Millisecond)
 					res := w.do(c, method, "https://"+scoped+"/public/other", nil)
 					if got := text(t, res); got != method+" /public/other" {
 						t.Errorf("the next request got %s, %q", res.Status, got)

@@ -291,11 +291,16 @@ func lenient(s string) string {
 		case s[i]>>3 == 0b11110:
 			more, r = 3, r&0x07
 		}
-		i++
-		for ; more > 0 && i < len(s) && s[i]>>6 == 0b10; more-- {
-			r, i = r<<6|rune(s[i]&0x3f), i+1
+		for k := 1; k <= more; k++ {
+			if i+k == len(s) || s[i+k]>>6 != 0b10 {
+				// Cut short, it is no character to anybody.
+				more, r = 0, rune(s[i])
+				break
+			}
+			r = r<<6 | rune(s[i+k]&0x3f)
 		}
 		out = append(out, r)
+		i += 1 + more
 	}
 	return string(out)
 }

@@ -121,7 +121,7 @@ func TestAWSCLI(t *testing.T) {
 			t.Errorf("%q: exit code %d\n%s%s", argv, r.Code, r.Stdout, r.Stderr)
 		}
 	}
-	log := must(t, w.Command("log", "--json"))
+	log := must(t, w.Command("log", "--json", "-n", "100000"))
 	contains(t, log, "iam:CreateAccessKey", "sts:AssumeRole", "sts:GetSessionToken", internet.BucketHost)
 	canaries(t, w, log)
 }
@@ -221,5 +221,5 @@ func TestBoto3(t *testing.T) {
 	if r := a.Refused(); len(r) > 0 {
 		t.Errorf("AWS has refused %q", r)
 	}
-	canaries(t, w, must(t, w.Command("log", "--json")))
+	canaries(t, w, must(t, w.Command("log", "--json", "-n", "100000")))
 }

@@ -256,6 +256,6 @@ func TestInsideARun(t *testing.T) {
 	lacks(t, string(data), openaiKey)
 	// Listing is fine.
 	contains(t, must(t, w.Command("run", "--", binary, "list", "--json")), `"personal"`)
-	log := must(t, w.Command("log", "--json"))
+	log := must(t, w.Command("log", "--json", "-n", "100000"))
 	contains(t, log, "operation.denied")
 }

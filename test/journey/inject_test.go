@@ -111,7 +111,7 @@ func TestKeysInEveryPlace(t *testing.T) {
 	arrived(internet.PlacesHost, "POST", "/form", "a=1&token="+keyed.Places)
 
 	// The audit names the requests, without what stood in the path's place.
-	log := must(t, w.Command("log", "--json"))
+	log := must(t, w.Command("log", "--json", "-n", "100000"))
 	contains(t, log, "/botauthsome-proxy-managed/sendMessage", "/file/botauthsome-proxy-managed/photos/file_1.jpg", "/1/members/me")
 	lacks(t, log, "7:mine")
 
@@ -175,7 +175,7 @@ func TestWhichAccount(t *testing.T) {
 	if q := last("api.telegram.org"); q.Path != "/bot"+workBot+"/getMe" {
 		t.Errorf("Telegram saw %s", q.Path)
 	}
-	contains(t, must(t, w.Command("log", "--json")), "/botauthsome-proxy-managed.work/getMe")
+	contains(t, must(t, w.Command("log", "--json", "-n", "100000")), "/botauthsome-proxy-managed.work/getMe")
 
 	arrived := len(w.Internet.Requests(""))
 	for own, says := range map[string][]string{

@@ -190,7 +190,7 @@ func TestRunIsKilled(t *testing.T) {
 	_ = cmd.Wait()
 	until(t, 5*time.Second, "the child ends", func() bool { return syscall.Kill(pid, 0) != nil })
 	until(t, 5*time.Second, "the grant ends", func() bool {
-		return strings.Contains(must(t, w.Command("log", "--json")), "run.ended")
+		return strings.Contains(must(t, w.Command("log", "--json", "-n", "100000")), "run.ended")
 	})
 	curl := exec.Command(tool(t, "curl"), "-sS", "-m", "5", "-x", proxy, "https://api.openai.com/v1/models")
 	if b, err := curl.CombinedOutput(); err == nil || bytes.Contains(b, []byte("gpt-5")) {
@@ -335,7 +335,7 @@ func TestPlaceholderGoesNowhereElse(t *testing.T) {
 			t.Errorf("%d requests with a placeholder arrived at %s", n, host)
 		}
 	}
-	contains(t, must(t, w.Command("log", "--json")), "placeholder")
+	contains(t, must(t, w.Command("log", "--json", "-n", "100000")), "placeholder")
 }
 
 // TestSecretsStayInside greps for the planted secrets after a journey: in every

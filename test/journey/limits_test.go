@@ -79,7 +79,7 @@ func TestGreedyRun(t *testing.T) {
 	}
 	contains(t, out.String(), "{'200': 36, '429': 264}")
 	lacks(t, out.String(), "odd:")
-	events := must(t, w.Command("log", "--json"))
+	events := must(t, w.Command("log", "--json", "-n", "100000"))
 	contains(t, events, "too many connections are open")
 	if n := strings.Count(events, "too many connections are open"); n != 1 {
 		t.Errorf("the limit is %d times on record", n)

@@ -3,12 +3,9 @@
 package journey
 
 import (
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -28,14 +25,7 @@ const (
 // AUTHSOME_TEST_BINARY names.
 var binary string
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	// Journeys wait for other programs most of the time.
-	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
-		panic(err)
-	}
-	os.Exit(harness.Main(&binary, m.Run))
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(&binary, m.Run)) }
 
 // newWorld is a fresh home with the daemon up and nothing logged in.
 func newWorld(t *testing.T) *harness.World {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/authsome/authsome/test/oauthserver"
 )
@@ -50,6 +51,7 @@ func TestCertifiedLogin(t *testing.T) {
 	dev.ends(0, "Logged in to judge (device) as hubot@example.com.")
 
 	// Each works, before the end of its token and after.
+	began := time.Now()
 	for _, who := range []string{"octocat", "hubot"} {
 		name := map[string]string{"octocat": "default", "hubot": "device"}[who]
 		ask := func() {
@@ -61,8 +63,10 @@ func TestCertifiedLogin(t *testing.T) {
 		waitUntil(expires(t, w, "judge", name))
 		ask()
 	}
-	if ok, _ := j.stats().Count(oauthserver.GrantRefresh); ok != 2 && ok != 3 { // the first may have ended again
-		t.Errorf("%d refreshes", ok)
+	// A machine that is slow enough comes to the end of the next tokens as well.
+	most := 3 + int(time.Since(began)/(3*time.Second))
+	if ok, _ := j.stats().Count(oauthserver.GrantRefresh); ok < 2 || ok > most {
+		t.Errorf("%d refreshes, want 2 (at most %d)", ok, most)
 	}
 	j.approves()
 	for _, tok := range j.tokens() {

@@ -80,7 +80,7 @@ func TestModes(t *testing.T) {
 		r := w.Command("run", "--mode", mode, "--", "curl", "-sS", "-w", "%{http_connect}", "https://api.openai.com:8443/").Run()
 		contains(t, r.Stdout, want)
 	}
-	contains(t, must(t, w.Command("log", "--json")), "one and two claim two.example.com/ alike")
+	contains(t, must(t, w.Command("log", "--json", "-n", "100000")), "one and two claim two.example.com/ alike")
 }
 
 // TestRevocationEndsStreams: what a run has open with a credential ends with the

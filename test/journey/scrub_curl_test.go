@@ -169,7 +169,7 @@ done
 	if n := strings.Count(strings.ToLower(r.Stdout), "x-"+stars+": a name"); n != 2 {
 		t.Errorf("the name of a header is there %d times", n)
 	}
-	contains(t, must(t, w.Command("log", "--json")), "proxy.scrubbed", "/coding", "/line", "/part", "/events", "/socket")
+	contains(t, must(t, w.Command("log", "--json", "-n", "100000")), "proxy.scrubbed", "/coding", "/line", "/part", "/events", "/socket")
 	if t.Failed() {
 		t.Log(r.Stdout)
 	}
@@ -207,5 +207,5 @@ func TestTokenEndpointTellsNothing(t *testing.T) {
 		ask = append([]string{"run", "--no-scrub"}, ask[1:]...)
 		contains(t, must(t, w.Command(ask...)), personalKey, workKey)
 	}
-	contains(t, must(t, w.Command("log", "--json")), "proxy.scrubbed", "/login/oauth/access_token")
+	contains(t, must(t, w.Command("log", "--json", "-n", "100000")), "proxy.scrubbed", "/login/oauth/access_token")
 }

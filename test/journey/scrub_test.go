@@ -50,7 +50,7 @@ func TestAnswersDoNotTellTheKey(t *testing.T) {
 		contains(t, r.Stdout, "you sent Bearer ******************************, or ")
 		lacks(t, r.Stdout+r.Stderr, "canaryEcho", base64.StdEncoding.EncodeToString([]byte("user:" + key))[8:40])
 	}
-	r := w.Command("log", "--json").Run()
+	r := w.Command("log", "--json", "-n", "100000").Run()
 	contains(t, r.Stdout, "proxy.scrubbed", "the answer held the credential")
 	lacks(t, r.Stdout, "canaryEcho")
 

@@ -22,19 +22,22 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Server is an authorization server with rotation and reuse detection, as
 // strict as RFC 9700 wants it: a refresh token that comes a second time ends all
-// tokens of its family. Unless Lenient is set: then the last one is taken again
-// for as long as its successor was not used, as some servers allow.
+// tokens of its family. Unless Lenient is set: then one is taken again, as often as
+// it comes, for as long as its successor was not used, as some servers allow.
 type Server struct {
 	*httptest.Server
 	// URL is https://auth.example.com, which is found through Via.
 	URL   string
 	Via   string // address of a CONNECT proxy that leads to the server and nowhere else
 	roots *x509.CertPool
+	open  atomic.Int32 // tunnels
 
 	mu       sync.Mutex
 	Lenient  bool
@@ -147,9 +150,10 @@ func (s *Server) refuse(w http.ResponseWriter, code string) {
 	s.answer(w, http.StatusBadRequest, map[string]any{"error": code})
 }
 
-// issue gives a family its next tokens. The caller holds mu.
-func (s *Server) issue(w http.ResponseWriter, f *Family) {
-	f.previous, f.refresh, f.access = f.refresh, random(), random()
+// issue gives a family its next tokens, for a refresh token unless they are its
+// first ones. The caller holds mu.
+func (s *Server) issue(w http.ResponseWriter, f *Family, given string) {
+	f.previous, f.refresh, f.access = given, random(), random()
 	s.Families[f.refresh], s.access[f.access] = f, f
 	body := map[string]any{"access_token": f.access, "refresh_token": f.refresh, "token_type": "Bearer", "scope": "read"}
 	if !s.Silent {
@@ -209,7 +213,7 @@ func (s *Server) decideToken(w http.ResponseWriter, r *http.Request) (arrived ch
 			s.refuse(w, "invalid_grant")
 			return arrived
 		}
-		s.issue(w, &Family{})
+		s.issue(w, &Family{}, "")
 	case "refresh_token":
 		given := r.PostFormValue("refresh_token")
 		f := s.Families[given]
@@ -217,7 +221,7 @@ func (s *Server) decideToken(w http.ResponseWriter, r *http.Request) (arrived ch
 		case f == nil || f.revoked:
 			s.refuse(w, "invalid_grant")
 		case given == f.refresh, s.Lenient && given == f.previous:
-			s.issue(w, f)
+			s.issue(w, f, given)
 		default:
 			s.Reused++
 			f.revoked = true
@@ -227,7 +231,7 @@ func (s *Server) decideToken(w http.ResponseWriter, r *http.Request) (arrived ch
 		switch s.devices[r.PostFormValue("device_code")] {
 		case "granted":
 			delete(s.devices, r.PostFormValue("device_code"))
-			s.issue(w, &Family{})
+			s.issue(w, &Family{}, "")
 		case "denied":
 			s.refuse(w, "access_denied")
 		case "pending":
@@ -342,7 +346,9 @@ func (s *Server) tunnel(ln net.Listener) {
 		if err != nil {
 			return
 		}
+		s.open.Add(1)
 		go func() {
+			defer s.open.Add(-1)
 			defer func() { _ = c.Close() }()
 			r := bufio.NewReader(c)
 			req, err := http.ReadRequest(r)
@@ -358,6 +364,16 @@ func (s *Server) tunnel(ln net.Listener) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 			go func() { _, _ = io.Copy(up, r); _ = up.(*net.TCPConn).CloseWrite() }()
 			_, _ = io.Copy(c, up)
+			// What a client sent before it was killed is answered all the same.
+			_, _ = io.Copy(io.Discard, up)
 		}()
+	}
+}
+
+// Settle waits until every client has gone and what each has sent is answered. A
+// client that stays would have it wait for ever.
+func (s *Server) Settle() {
+	for s.open.Load() > 0 {
+		time.Sleep(time.Millisecond)
 	}
 }

@@ -64,7 +64,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	for _, other := range req.Overrides {
 		if !t.Same(req.Host, req.Port, req.Method, other, req.Path) {
 			return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
-				"a header asks for another method than %s, and the two belong to different routes", req.Method).
+				"a header or the query asks for another method than %s, and the two belong to different routes", req.Method).
 				WithHint("send the request with the method that is meant"))
 		}
 	}

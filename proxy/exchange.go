@@ -129,7 +129,6 @@ func (x *exchange) check() *problem {
 		}
 		x.req.Connection = named[0]
 	}
-	x.req.Overrides = overrides(r)
 	raw, ok := originForm(r, "https")
 	if !ok {
 		return problemf(badRequest, "the request target is neither a path nor a URL of this host")
@@ -143,7 +142,7 @@ func (x *exchange) check() *problem {
 		return problemf(badRequest, "the path is ambiguous: services and proxies would read it differently")
 	}
 	x.line = line{normal, query, asked}
-	x.req.Path, x.req.Repository = normal, repository(normal)
+	x.req.Path, x.req.Repository, x.req.Overrides = normal, repository(normal), overrides(r.Method, r.Header, query)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -63,17 +64,48 @@ func upgradeOf(r *http.Request) string {
 	return up
 }
 
-// overrides are the methods that a service may take from a header, in the place of
-// that of the request line (Google's APIs and many frameworks do).
-func overrides(r *http.Request) (methods []string) {
-	for _, name := range [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
-		for _, v := range r.Header[name] {
-			if v = strings.ToUpper(textproto.TrimString(v)); v != "" && v != r.Method {
-				methods = append(methods, v)
+// overrides are the methods that a service may take from a header or from the query, in
+// the place of that of the request line (Google's APIs and many frameworks do).
+func overrides(method string, header http.Header, query string) (methods []string) {
+	add := func(v string) {
+		if v = strings.ToUpper(textproto.TrimString(v)); v != "" && v != method {
+			methods = append(methods, v)
+		}
+	}
+	for name, values := range header {
+		// What is handed on as in CGI cannot tell the two apart (RFC 3875, section 4.1.18).
+		switch http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) {
+		case "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
+			for _, v := range values {
+				add(v)
 			}
 		}
 	}
+	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
+		if name, value, _ := strings.Cut(pair, "="); isMethodParameter(name) {
+			if v, err := url.QueryUnescape(value); err == nil {
+				value = v
+			}
+			add(value)
+		}
+	}
 	return methods
+}
+
+// isMethodParameter reports whether the name of a parameter, escaped as it may be, is
+// _method to a service. PHP takes a dot for an underscore and leaves out spaces before it
+// (php.net/variables.external).
+func isMethodParameter(name string) bool {
+	const parameter = "_method"
+	if len(name) < len(parameter) {
+		return false
+	}
+	name, err := url.QueryUnescape(name)
+	if err != nil {
+		return false
+	}
+	name = strings.TrimLeft(name, " ")
+	return len(name) == len(parameter) && (name[0] == '_' || name[0] == '.') && strings.EqualFold(name[1:], parameter[1:])
 }
 
 // onward makes the header that goes upstream: the child's, cleaned by

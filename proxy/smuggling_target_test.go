@@ -125,8 +125,8 @@ func TestSmuggledHosts(t *testing.T) {
 	}
 }
 
-// TestSmuggledMethods: a route that is for some methods is not reached by a header that
-// names one of them, nor left by one.
+// TestSmuggledMethods: a route that is for some methods is not reached by a header or a
+// parameter that names one of them, nor left by one.
 func TestSmuggledMethods(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -134,28 +134,41 @@ func TestSmuggledMethods(t *testing.T) {
 	w.broker.routes(route.Entry{Provider: "openai", Route: authsome.Route{Host: scoped, Methods: []string{"GET", "PUT"}, Inject: []authsome.Injection{
 		{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
 	}}})
-	send := func(method, header string) string {
-		res := w.raw(scoped, method+" / HTTP/1.1\r\n"+hostLine+header+"Content-Length: 0\r\n\r\n")
+	send := func(method, query, header string) string {
+		res := w.raw(scoped, method+" /"+query+" HTTP/1.1\r\n"+hostLine+header+"Content-Length: 0\r\n\r\n")
 		if res.StatusCode != 200 {
 			problem(t, res, 400, "bad_request")
 			return "refused"
 		}
 		return sawOf(t, res).Header.Get("Authorization")
 	}
-	for _, tt := range [][3]string{
-		{"GET", "", "Bearer " + openaiKey},
-		{"POST", "", ""},
-		{"GET", "X-HTTP-Method-Override: PUT\r\n", "Bearer " + openaiKey},
-		{"POST", "X-HTTP-Method-Override: DELETE\r\n", ""},
-		{"GET", "X-HTTP-Method-Override: get\r\n", "Bearer " + openaiKey},
-		{"GET", "X-HTTP-Method-Override:\r\n", "Bearer " + openaiKey},
-		{"PUT", "X-HTTP-Method-Override: DELETE\r\n", "refused"},
-		{"PUT", "X-HTTP-Method: delete\r\n", "refused"},
-		{"PUT", "X-Method-Override: GET\r\nX-Method-Override: DELETE\r\n", "refused"},
-		{"POST", "X-HTTP-Method-Override: GET\r\n", "refused"},
+	const injected, refused = "Bearer " + openaiKey, "refused"
+	for _, tt := range [][4]string{
+		{"GET", "", "", injected},
+		{"POST", "", "", ""},
+		{"GET", "", "X-HTTP-Method-Override: PUT\r\n", injected},
+		{"POST", "", "X-HTTP-Method-Override: DELETE\r\n", ""},
+		{"GET", "", "X-HTTP-Method-Override: get\r\n", injected},
+		{"GET", "", "X-HTTP-Method-Override:\r\n", injected},
+		{"PUT", "", "X-HTTP-Method-Override: DELETE\r\n", refused},
+		{"PUT", "", "x_http_method_override: DELETE\r\n", refused},
+		{"PUT", "", "X-HTTP_Method: delete\r\n", refused},
+		{"PUT", "", "X-HTTP-Method: delete\r\n", refused},
+		{"PUT", "", "X-Method-Override: GET\r\nX-Method-Override: DELETE\r\n", refused},
+		{"POST", "", "X-HTTP-Method-Override: GET\r\n", refused},
+		{"GET", "?_method=PUT", "", injected},
+		{"GET", "?method=DELETE&a_method=DELETE&_methods=DELETE&_method", "", injected},
+		{"POST", "?_method=DELETE", "", ""},
+		{"PUT", "?_method=delete", "", refused},
+		{"PUT", "?a=b&_method=DELETE&c", "", refused},
+		{"PUT", "?a=b;_method=DELETE", "", refused},
+		{"PUT", "?_method=PUT&_method=DELETE", "", refused},
+		{"PUT", "?_%6dethod=%44ELETE", "", refused},
+		{"PUT", "?+.METHOD=DELETE", "", refused},
+		{"POST", "?_method=GET", "", refused},
 	} {
-		if got := send(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("%s with %q: %q, want %q", tt[0], tt[1], got, tt[2])
+		if got := send(tt[0], tt[1], tt[2]); got != tt[3] {
+			t.Errorf("%s %q with %q: %q, want %q", tt[0], tt[1], tt[2], got, tt[3])
 		}
 	}
 }

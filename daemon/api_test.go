@@ -174,7 +174,7 @@ func TestAPI(t *testing.T) {
 			_, err := c.BeginLogin(ctx, api.LoginRequest{Provider: "openai", Timeout: 1 << 40})
 			return err
 		},
-		"limit":            func() error { _, err := c.Events(ctx, api.EventsQuery{Limit: 100_000}); return err },
+		"limit":            func() error { _, err := c.Events(ctx, api.EventsQuery{Limit: maxEvents + 1}); return err },
 		"not inside a run": func() error { _, err := c.GrantSelf(ctx); return err },
 	} {
 		switch err := call(); authsome.CodeOf(err) {

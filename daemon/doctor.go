@@ -71,13 +71,17 @@ func (d *Daemon) doctor(ctx context.Context, _ *call) (any, error) {
 func (d *Daemon) checkAll(ctx context.Context) []api.Check {
 	var out []api.Check
 	for _, c := range checks {
-		cctx, cancel := context.WithTimeout(ctx, checkTimeout)
-		got := c.run(d, cctx)
-		cancel()
-		got.Name = c.name
-		out = append(out, got)
+		out = append(out, c.do(ctx, d))
 	}
 	return out
+}
+
+func (c check) do(ctx context.Context, d *Daemon) api.Check {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	got := c.run(d, ctx)
+	got.Name = c.name
+	return got
 }
 
 func (d *Daemon) checkDaemon(context.Context) api.Check {

@@ -1,16 +1,21 @@
 package web_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/web"
 )
 
 const callback = authsome.CallbackPath
@@ -227,4 +232,30 @@ func usualPages(t *testing.T) map[string]bool {
 		pages[b.callBack(fmt.Sprintf(raw, url.QueryEscape(b.logins[l.ID].state))).body] = true
 	}
 	return pages
+}
+
+// endless are logins whose service never answers.
+type endless struct{ web.Logins }
+
+func (endless) Callback(ctx context.Context, _ url.Values) (*authsome.Login, *authsome.Provider, error) {
+	<-ctx.Done()
+	return nil, nil, authsome.E(authsome.Internal, "exchange the code: %w", ctx.Err())
+}
+
+// TestCallbackWithoutEnd: a person does not look at a loading tab for longer than a
+// minute, and one who closes it ends nothing.
+func TestCallbackWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, host)
+		b.pages = web.New(web.Config{Logins: endless{}, Host: func() string { return host }, Logger: slog.New(slog.DiscardHandler)})
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		r := httptest.NewRequestWithContext(gone, http.MethodGet, callback+"?state=x&code=y", nil)
+		r.Host = host
+		w, begin := httptest.NewRecorder(), time.Now()
+		b.pages.ServeHTTP(w, r)
+		if after := time.Since(begin); after != time.Minute || w.Code < 400 || !strings.Contains(w.Body.String(), "nothing was stored") {
+			t.Errorf("%d after %v: %s", w.Code, after, w.Body)
+		}
+	})
 }

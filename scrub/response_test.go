@@ -3,6 +3,7 @@ package scrub
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -315,6 +316,60 @@ func TestResponseBreaksOff(t *testing.T) {
 		got, err := io.ReadAll(res.Body)
 		if err != want || string(got) != strings.Repeat(someText, 20)+stars48 || !report.Decoded {
 			t.Errorf("%v: %d bytes, %v", cause, len(got), err)
+		}
+	}
+}
+
+// TestLimitsOfSmallBodies: an encoded body that holds nothing keeps its coding up to
+// maxWhole, when it is no more than maxTrial without it.
+func TestLimitsOfSmallBodies(t *testing.T) {
+	s := New(secrets(token))
+	decoded := func(data []byte) bool {
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {"gzip"}}, ContentLength: int64(len(data)), Body: io.NopCloser(bytes.NewReader(data))}
+		report := s.Response(res)
+		got, err := io.ReadAll(res.Body)
+		if err != nil || !report.Decoded && !bytes.Equal(got, data) {
+			t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+		}
+		return report.Decoded
+	}
+	// of pads what it encodes to a length, by the extra field of gzip's header.
+	of := func(length int) []byte {
+		var extra []byte
+		for {
+			var b bytes.Buffer
+			w := gzip.NewWriter(&b)
+			w.Extra = extra
+			_, _ = io.WriteString(w, someText)
+			_ = w.Close()
+			if b.Len() >= length {
+				return b.Bytes()
+			}
+			extra = make([]byte, length-b.Len()-2)
+		}
+	}
+	if decoded(of(maxWhole)) || !decoded(of(maxWhole+1)) {
+		t.Error("maxWhole is another one")
+	}
+	if decoded(encode(strings.Repeat("0", maxTrial), "gzip")) || !decoded(encode(strings.Repeat("0", maxTrial+1), "gzip")) {
+		t.Error("maxTrial is another one")
+	}
+}
+
+// TestBehindTheEnd: what follows an encoded body is read up to maxBehind for the sake of
+// the trailers, and no further.
+func TestBehindTheEnd(t *testing.T) {
+	s := New(secrets(token))
+	for behind, whole := range map[int]bool{0: true, maxBehind: true, 16 * maxBehind: false} {
+		rest := bytes.NewReader(append(encode(someText, "deflate"), make([]byte, behind)...))
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {"deflate"}}, ContentLength: -1, Body: io.NopCloser(rest)}
+		s.Response(res)
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != someText {
+			t.Fatalf("%q, %v", got, err)
+		}
+		// A decoder may have read some of it ahead.
+		if (rest.Len() == 0) != whole || rest.Len() < behind-2*maxBehind {
+			t.Errorf("of %d bytes behind the end, %d were not read", behind, rest.Len())
 		}
 	}
 }

@@ -250,6 +250,9 @@ func TestManyStreamsOverHTTP2(t *testing.T) {
 					t.Error(err)
 				}
 				req.Header.Set("X-Who", who)
+				// With as many as this, net/http may choose a connection that has no place
+				// for one more when the stream is to be opened.
+				req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(&pattern{n: size}), nil }
 				if i%10 == 9 {
 					time.AfterFunc(time.Duration(k)*time.Millisecond, cancel)
 				}

@@ -75,7 +75,7 @@ func TestSmuggledHTTP2(t *testing.T) {
 		{smuggled: smuggled{name: "two hosts beside the authority", code: "misdirected"}, fields: []string{"host", scoped, "host", "evil.example"}, ended: true},
 		{smuggled: smuggled{name: "neither host nor authority", code: "misdirected"}, fields: []string{":authority", "-"}, ended: true},
 
-		{smuggled: smuggled{name: "a length below the frames"}, fields: with("content-length", "1"), body: "abc", reset: true},
+		{smuggled: smuggled{name: "a length below the frames", code: "late ", saw: postX + "Content-Length: 1\r\n" + keyLine + "\r\na"}, fields: with("content-length", "1"), body: "abc", reset: true},
 		{smuggled: smuggled{name: "a length above the frames", code: "late ", saw: postX + "Content-Length: 4\r\n" + keyLine + "\r\nabcd"}, fields: with("content-length", "4"), body: "abc", reset: true},
 		{smuggled: smuggled{name: "a length and no body"}, fields: with("content-length", "4"), ended: true, reset: true},
 		{smuggled: smuggled{name: "LF in a trailer", code: "late ", saw: chunkedX + keyLine + "\r\n3\r\nabc\r\n0\r\n\r\n"}, fields: with(), body: "abc", trailers: []string{"x-sum", "1\nhost: evil.example"}, reset: true},

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/authsome/authsome"
 )
@@ -137,6 +138,23 @@ func TestBig(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestManyInOneText: a text that is full of values costs no more the longer it is. A
+// header may be so; it took a minute when each value was compared with all others.
+func TestManyInOneText(t *testing.T) {
+	const value = "abcd1234"
+	text := strings.Repeat(value+" ", 1<<20/len(value+" "))
+	for name, s := range map[string]*Scrubber{"one": New(secrets(value)), "two": New(secrets(value+" "+value, value))} {
+		began := time.Now()
+		got, hits := s.String(text)
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: it took %v", name, took)
+		}
+		if strings.ContainsAny(got, "abcd1234") || name == "one" && hits.Total() != len(text)/9 {
+			t.Errorf("%s: %d hits, %.50q", name, hits.Total(), got)
+		}
 	}
 }
 

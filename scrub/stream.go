@@ -1,5 +1,7 @@
 package scrub
 
+import "slices"
+
 // maxLive is how many unfinished matches a stream remembers. When there are more,
 // it does not look further until some are finished.
 const maxLive = 12
@@ -209,21 +211,23 @@ func (st *Stream) remember(form, start, i, at int) {
 	}
 }
 
-// found adds a match to regions. Finding one again changes nothing.
+// found adds a match to regions, which are in order and apart. Finding one again
+// changes nothing. Matches come almost in order: its place is near the end.
 func (st *Stream) found(start, end, value int) {
 	r := region{start, end, value, end - start}
-	kept := st.regions[:0]
-	for _, o := range st.regions {
-		if o.end <= r.start || r.end <= o.start {
-			kept = append(kept, o)
-			continue
-		}
+	to := len(st.regions)
+	for to > 0 && st.regions[to-1].start >= end {
+		to--
+	}
+	from := to
+	for ; from > 0 && st.regions[from-1].end > start; from-- {
+		o := st.regions[from-1]
 		r.start, r.end = min(r.start, o.start), max(r.end, o.end)
 		if o.longest > r.longest || o.longest == r.longest && o.value < r.value {
 			r.longest, r.value = o.longest, o.value
 		}
 	}
-	st.regions = append(kept, r)
+	st.regions = slices.Replace(st.regions, from, to, r)
 }
 
 // apply overwrites what is in regions and before done.

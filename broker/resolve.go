@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,7 +165,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	var places []authsome.SetPlace
 	for _, in := range entry.Route.Inject {
 		// Where keys go elsewhere than access tokens, the route has one for each.
-		if !in.Fits(r.cred) || forConnection(res, req, in, r.cred) {
+		if !in.Fits(r.cred) || forConnection(res, req, in, r) {
 			continue
 		}
 		room, held := roomFor(req, in)
@@ -191,6 +192,7 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 			continue
 		}
 		value := fill(in, r.cred)
+		res.Guard = r.guard(res.Guard, in)
 		if in.Slot.Beyond() {
 			places = append(places, authsome.SetPlace{Place: authsome.Place{Slot: in.Slot, Name: in.Name}, Value: value})
 			continue
@@ -385,6 +387,24 @@ func fill(in authsome.Injection, c *authsome.Credential) authsome.Secret {
 		return authsome.NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(sb.String())))
 	}
 	return authsome.NewSecret(sb.String())
+}
+
+// guard appends the secrets that a template is filled with: services repeat a key
+// without what it came with ("ID:KEY"). Of Basic, scrubbing looks for the password,
+// and not for the user, whose name answers are full of.
+func (r *record) guard(secrets []authsome.Secret, in authsome.Injection) []authsome.Secret {
+	for rest := in.Value; in.Slot != authsome.SlotBasic; {
+		_, after, opened := strings.Cut(rest, "{")
+		field, tail, closed := strings.Cut(after, "}")
+		if !opened || !closed {
+			break
+		}
+		if !slices.Contains(r.Public, field) {
+			secrets = append(secrets, r.cred.Get(field))
+		}
+		rest = tail
+	}
+	return secrets
 }
 
 func (g *grant) wasChallenged(c challenge) bool {

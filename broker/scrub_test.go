@@ -31,6 +31,36 @@ func TestGuardAtLoginEndpoints(t *testing.T) {
 	}
 }
 
+// TestGuardOfWhatTemplatesAreFilledWith: a service that is sent "ID:KEY" repeats KEY
+// alone. What is public may come back.
+func TestGuardOfWhatTemplatesAreFilledWith(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	const definition = `{"name":"pairs","auth_type":"api_key","api_key":{"fields":[{"name":"id","public":true},{"name":"key"},{"name":"other"}]},"routes":[
+		{"host":"api.pairs.example","inject":[{"header":"Authorization","value":"{id}:{key}"},{"query":"k","value":"v1={other}"}]},
+		{"host":"chat.pairs.example","inject":[{"message":"{id}/{key}"}]},
+		{"host":"basic.pairs.example","inject":[{"basic":"{other}:{key}"}]}]}`
+	if _, err := w.Register(ctx, me, "pairs.json", []byte(definition), false, false); err != nil {
+		t.Fatal(err)
+	}
+	l := w.begin(authsome.LoginRequest{Provider: "pairs"})
+	if _, err := w.SubmitFields(ctx, me, l.ID, fields("id", "public0123", "key", "canary-key0123", "other", "canary-other0123")); err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string][]string{"api": {"canary-key0123", "canary-other0123"}, "chat": {"canary-key0123"}, "basic": nil} {
+		req := request(host+".pairs.example", "/")
+		req.Upgrade = "websocket"
+		req.Inspection = &authsome.Inspection{Found: []authsome.Found{{Place: authsome.Place{Slot: authsome.SlotQuery, Name: "k"}}}}
+		res, err := w.Resolve(ctx, w.grant(broker.GrantSpec{}), req)
+		if err != nil || res.Verdict != authsome.Inject {
+			t.Fatalf("%s: %+v, %v", host, res, err)
+		}
+		if !slices.EqualFunc(res.Guard, want, func(s authsome.Secret, text string) bool { return s.Reveal() == text }) {
+			t.Errorf("%s: %d secrets are looked for, not %d, or others", host, len(res.Guard), len(want))
+		}
+	}
+}
+
 // TestScrubbingIsRecorded, with the number and never the value.
 func TestScrubbingIsRecorded(t *testing.T) {
 	w := newWorld(t)

@@ -25,7 +25,7 @@ type Report struct {
 	// Decoded says that the body is sent on without its content coding.
 	Decoded bool
 	// Unseen says that the body could not be looked into: a coding that nobody
-	// asked for, or a part of an encoded body.
+	// asked for, of the body or of its messages, or a part of an encoded body.
 	Unseen bool
 
 	header Hits
@@ -75,6 +75,9 @@ func (s *Scrubber) Response(res *http.Response) *Report {
 		return report
 	}
 
+	// Services of gRPC answer in the coding of the request's messages, whatever the
+	// client accepts (grpc-go for one).
+	report.Unseen = len(codingsOf(res.Header["Grpc-Encoding"])) > 0 || len(codingsOf(res.Header["Connect-Content-Encoding"])) > 0
 	codings := codingsOf(res.Header["Content-Encoding"])
 	var plain io.Reader = res.Body
 	clean := false

@@ -116,7 +116,12 @@ func TestResponse(t *testing.T) {
 			status: 206, header: h("Content-Encoding", "gzip", "Etag", `"a"`), body: zipped(dirty)[:100], got: zipped(dirty)[:100], unseen: true,
 			want: h("Content-Encoding", "gzip", "Etag", `"a"`), wantLen: 100,
 		},
-		"an unknown coding": {header: h("Content-Encoding", "utf-8"), body: dirty, got: starred, hits: 7, unseen: true, want: h("Content-Encoding", "utf-8"), wantLen: int64(len(dirty))},
+		"an unknown coding":   {header: h("Content-Encoding", "utf-8"), body: dirty, got: starred, hits: 7, unseen: true, want: h("Content-Encoding", "utf-8"), wantLen: int64(len(dirty))},
+		"compressed messages": {header: h("Grpc-Encoding", "gzip"), body: zipped(dirty), got: zipped(dirty), unseen: true, want: h("Grpc-Encoding", "gzip"), wantLen: int64(len(zipped(dirty)))},
+		"compressed messages of Connect": {
+			header: h("Connect-Content-Encoding", "br"), body: "\x00" + dirty, got: "\x00" + starred, hits: 7, unseen: true, want: h("Connect-Content-Encoding", "br"), wantLen: int64(len(dirty)) + 1,
+		},
+		"messages": {header: h("Grpc-Encoding", "identity"), body: dirty, got: starred, hits: 7, want: h("Grpc-Encoding", "identity"), wantLen: int64(len(dirty))},
 		"small and clean": {
 			header: h("Content-Encoding", "gzip", "Etag", `"a"`, "Content-Digest", "x"), body: zipped(clean), got: zipped(clean),
 			want: h("Content-Encoding", "gzip", "Etag", `"a"`, "Content-Digest", "x"), wantLen: int64(len(zipped(clean))),

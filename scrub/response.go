@@ -129,8 +129,9 @@ func (s *Scrubber) small(res *http.Response, codings []string) (body io.Reader, 
 			return body, false
 		}
 		if err != nil {
-			// What is corrupt may be corrupt to us alone.
-			return body, err == io.EOF
+			// What is corrupt may be corrupt to us alone. And decoders pass over some of
+			// the bytes: comments, and what is behind the end.
+			return body, err == io.EOF && !s.suspicious(encoded)
 		}
 	}
 	return body, false

@@ -361,6 +361,35 @@ func TestLimitsOfSmallBodies(t *testing.T) {
 	}
 }
 
+// TestSmallBodiesBesidesTheText: what decoders pass over is no reason to send a small
+// body on as it came.
+func TestSmallBodiesBesidesTheText(t *testing.T) {
+	s := New(secrets(token))
+	commented := func(comment string) []byte {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		w.Comment = comment
+		_, _ = io.WriteString(w, someText)
+		_ = w.Close()
+		return b.Bytes()
+	}
+	for name, data := range map[string][]byte{
+		"a comment":       commented("key " + token),
+		"behind the end":  append(commented(""), "\nfatal error: "+token...),
+		"a frame of zstd": append([]byte("\x50\x2a\x4d\x18\x30\x00\x00\x00"+token), encode(someText, "zstd")...),
+	} {
+		coding := "gzip"
+		if data[0] == 0x50 {
+			coding = "zstd"
+		}
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {coding}}, ContentLength: int64(len(data)), Body: io.NopCloser(bytes.NewReader(data))}
+		s.Response(res)
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != someText {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
 // TestBehindTheEnd: what follows an encoded body is read up to maxBehind for the sake of
 // the trailers, and no further.
 func TestBehindTheEnd(t *testing.T) {

@@ -209,13 +209,22 @@ func (s *Scrubber) Name(name string) (string, Hits) {
 	}
 	name, hits := s.String(name)
 	for _, v := range s.names {
-		for i := 0; i+len(v.text) <= len(name); i++ {
-			if !strings.EqualFold(name[i:i+len(v.text)], v.text) {
-				continue
+		n, places, from := len(v.text), 0, 0
+		var clean strings.Builder
+		for i := 0; i+n <= len(name); i++ {
+			if strings.EqualFold(name[i:i+n], v.text) {
+				clean.WriteString(name[from:i])
+				for range n {
+					clean.WriteByte('*')
+				}
+				places, from = places+1, i+n
+				i = from - 1
 			}
-			name = name[:i] + strings.Repeat("*", len(v.text)) + name[i+len(v.text):]
+		}
+		if places > 0 {
+			name = clean.String() + name[from:]
 			found := make(Hits, s.values)
-			found[v.value]++
+			found[v.value] = places
 			hits.Add(found)
 		}
 	}

@@ -64,11 +64,12 @@ type form struct {
 	// tailBits is how many bits of the value are in the character of Base64
 	// behind text, 0 for none, and tail is those bits.
 	tailBits, tail uint8
-	// period is the shortest distance after which text repeats itself, in bytes of
-	// it, and pace the same in a text. 0: it does not, or it is short. In a text
-	// that repeats itself alike, every period would begin a comparison as long as
-	// the value, if the stream did not know by then what comes of it.
-	period, pace int
+	// periodic is how many bytes text begins with that repeat themselves, period the
+	// distance after which they do, in bytes of text, and pace the same in a text. 0:
+	// they do not, or are few. In a text that repeats itself alike, every period would
+	// begin a comparison as long as they are, if the stream did not know by then what
+	// comes of it.
+	periodic, period, pace int
 
 	window
 }
@@ -233,7 +234,7 @@ func (f *form) same(text []byte, i, pos, n int) bool {
 // itself.
 const minPeriodic = 64
 
-// repeat fills in period and pace.
+// repeat fills in periodic, period and pace.
 func (f *form) repeat() {
 	n := len(f.text)
 	if n < minPeriodic {
@@ -251,11 +252,14 @@ func (f *form) repeat() {
 		}
 		border[i] = k
 	}
-	period := n - int(border[n-1])
-	if period > n/2 {
+	for n >= minPeriodic && n-int(border[n-1]) > n/2 {
+		n--
+	}
+	if n < minPeriodic {
 		return
 	}
-	f.period, f.pace = period, period
+	period := n - int(border[n-1])
+	f.periodic, f.period, f.pace = n, period, period
 	if f.kind != spelled {
 		f.pace = 0
 		var room [16]byte

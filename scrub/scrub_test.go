@@ -164,6 +164,28 @@ func TestManyInOneText(t *testing.T) {
 	}
 }
 
+// TestBeginningThatRepeatsItself: of a value that goes on otherwise, too, nothing is
+// compared over and over.
+func TestBeginningThatRepeatsItself(t *testing.T) {
+	value := strings.Repeat("a", 64<<10) + "1"
+	s := New(secrets(value))
+	text := strings.Repeat("a", 4<<20)
+	for name, tt := range map[string]struct {
+		text string
+		hits int
+	}{"alone": {text, 0}, "and the value": {text + "1" + text, 1}} {
+		began := time.Now()
+		scrubbed := s.Reader(strings.NewReader(tt.text))
+		got, err := io.ReadAll(scrubbed)
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: it took %v", name, took)
+		}
+		if stars := bytes.Count(got, []byte("*")); err != nil || len(got) != len(tt.text) || stars != tt.hits*len(value) || scrubbed.Hits().Total() != tt.hits {
+			t.Errorf("%s: %d stars, %v, %v", name, stars, scrubbed.Hits(), err)
+		}
+	}
+}
+
 // TestReader reads into buffers of every size from readers of every kind.
 func TestReader(t *testing.T) {
 	s := New(secrets(token, awkward))

@@ -187,10 +187,11 @@ func (st *Stream) ahead(form, x int) (i, at int) {
 	return a.i - shift/f.pace*f.period, a.at
 }
 
-// remember keeps an attempt for ahead.
+// remember keeps an attempt for ahead, unless it came to where the form does not
+// repeat itself any more.
 func (st *Stream) remember(form, start, i, at int) {
 	f := &st.s.forms[form]
-	if f.period == 0 {
+	if f.period == 0 || i > f.periodic {
 		return
 	}
 	if st.attempts == nil {

@@ -150,7 +150,8 @@ func (x *exchange) check() *problem {
 // target is a whole URL.
 func originForm(r *http.Request, scheme string) (string, bool) {
 	raw := r.RequestURI
-	if strings.ContainsAny(raw, "#\\") {
+	// A space, which HTTP/2 can carry, would end the target in the line of HTTP/1.1.
+	if strings.ContainsAny(raw, "#\\ ") {
 		return "", false // not allowed there, and read in different ways
 	}
 	if strings.HasPrefix(raw, "/") {

@@ -62,6 +62,7 @@ func TestSmuggledHTTP2(t *testing.T) {
 		{smuggled: smuggled{name: "the path of a URL of another host", code: "bad_request"}, fields: []string{path, "//evil.example/../public/x"}, ended: true},
 		{smuggled: smuggled{name: "dot segments in disguise", code: "bad_request"}, fields: []string{path, "/public/..%2fadmin"}, ended: true},
 		{smuggled: smuggled{name: "space in the path", code: "bad_request"}, fields: []string{path, "/public/x HTTP/1.1"}, ended: true},
+		{smuggled: smuggled{name: "space in the query", code: "bad_request"}, fields: []string{path, "/public/x?a=b HTTP/1.1"}, ended: true},
 		{smuggled: smuggled{name: "backslash", code: "bad_request"}, fields: []string{path, "/public\\x"}, ended: true},
 		{smuggled: smuggled{name: "fragment", code: "bad_request"}, fields: []string{path, "/public/x#y"}, ended: true},
 		{smuggled: smuggled{name: "asterisk", code: "bad_request"}, fields: []string{":method", "OPTIONS", path, "*"}, ended: true},

@@ -25,7 +25,7 @@ func (p *Proxy) serve(c *childConn) {
 		return
 	}
 	defer p.rescue(c)
-	if !p.converse(c, c.Conn, nil) {
+	if !p.converse(c, nil, nil) {
 		_ = c.Close()
 	}
 }
@@ -39,10 +39,13 @@ func (p *Proxy) rescue(c *childConn) {
 }
 
 // converse reads requests until one of them turns the connection into
-// something else. It reports whether somebody else closes c.
-func (p *Proxy) converse(c *childConn, from io.Reader, first *http.Request) (handedOver bool) {
-	limited := &io.LimitedReader{R: from}
+// something else. rest is what came behind first, which was read already; nil for
+// nothing. It reports whether somebody else closes c.
+func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handedOver bool) {
+	limited := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(rest), c.Conn), N: maxHeader}
 	br := getReader(limited)
+	// Into the buffer, which is what the connection goes on with.
+	_, _ = br.Peek(len(rest))
 	defer func() {
 		if !handedOver {
 			putReader(br)
@@ -207,7 +210,7 @@ func (p *Proxy) connectLate(w http.ResponseWriter, r *http.Request, c *childConn
 	}
 	rest, _ := rw.Reader.Peek(rw.Reader.Buffered()) // what is buffered: cannot fail
 	c.tunnel.become(pending, target{}, nil)
-	if !p.converse(c, io.MultiReader(bytes.NewReader(bytes.Clone(rest)), c.Conn), r) {
+	if !p.converse(c, bytes.Clone(rest), r) {
 		_ = c.Close()
 	}
 }

@@ -224,6 +224,38 @@ func TestBlindTunnel(t *testing.T) {
 	}
 }
 
+// TestEarlyBytesOfATunnel: what a client sends right behind its CONNECT gets to the
+// service, also on a connection that had an http:// request before.
+func TestEarlyBytesOfATunnel(t *testing.T) {
+	t.Parallel()
+	for _, before := range []string{"", "GET http://nowhere.example/ HTTP/1.1\r\nHost: nowhere.example\r\n" + basic(token) + "\r\n"} {
+		w := newWorld(t)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ln.Close() })
+		go func() {
+			if c, err := ln.Accept(); err == nil {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}
+		}()
+		w.net.add("ssh.example.com:22", ln.Addr().String())
+		c := w.dialProxy()
+		br := bufio.NewReader(c)
+		if before != "" {
+			_ = text(t, exchange(t, c, br, before))
+		}
+		_, _ = io.WriteString(c, "CONNECT ssh.example.com:22 HTTP/1.1\r\nHost: ssh.example.com:22\r\n"+basic(token)+"\r\nearly")
+		_ = c.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(br)
+		if _, heard, _ := strings.Cut(string(got), "\r\n\r\n"); err != nil || heard != "early" {
+			t.Errorf("behind %q the client got %q, %v", before, got, err)
+		}
+	}
+}
+
 // TestOtherPortsAreTunnelled: a route is for its port alone, so another service on
 // the same machine is not decrypted.
 func TestOtherPortsAreTunnelled(t *testing.T) {

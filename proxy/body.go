@@ -227,6 +227,16 @@ func errChunks() *problem {
 	return prob
 }
 
+// over reports whether all of the body was read of the child, or there is none.
+func (b *childBody) over() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
 // begun reports whether the child has sent anything of its body, or has none.
 func (b *childBody) begun() bool {
 	if b == nil {

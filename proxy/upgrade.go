@@ -19,6 +19,12 @@ func (x *exchange) switchProtocols(res *http.Response) {
 		x.wrongSwitch("the upstream switched to a protocol that was not asked for")
 		return
 	}
+	// Two would read from the child: net/http still sends the body on, and what comes
+	// behind it is the other protocol's (RFC 9110, section 7.8).
+	if !x.body.over() {
+		x.wrongSwitch("the upstream switched protocols before the request had ended")
+		return
+	}
 	if x.scrub != nil && isWebSocket(x.upgrade) {
 		if len(res.Header[extensionsHeader]) > 0 {
 			x.wrongSwitch("the upstream uses a WebSocket extension that was not offered")

@@ -137,6 +137,38 @@ func TestFramesAroundThe101(t *testing.T) {
 	}
 }
 
+// TestUpgradeWithABody: the body of a request that asks for another protocol gets to the
+// service (Docker's attach has one), which cannot switch before it has ended.
+func TestUpgradeWithABody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	heard := make(chan string, 1)
+	w.serveRaw("api.openai.com", func(c *tls.Conn, br *bufio.Reader) {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		if r.URL.Path == "/whole" {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n")
+		all, _ := io.ReadAll(br)
+		heard <- string(all)
+	})
+	const head = " HTTP/1.1\r\nHost: api.openai.com\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 6\r\n\r\n"
+	c, br := w.tunnel("api.openai.com:443", "api.openai.com")
+	if res := exchange(t, c, br, "POST /whole"+head+"a body"+"a frame"); res.StatusCode != 101 {
+		t.Errorf("%s", res.Status)
+	}
+	_ = c.CloseWrite()
+	if got := <-heard; got != "a frame" {
+		t.Errorf("the service heard %q", got)
+	}
+	c, br = w.tunnel("api.openai.com:443", "api.openai.com")
+	problem(t, exchange(t, c, br, "POST /early"+head+"a "), 502, "upstream_unreachable")
+	<-heard
+}
+
 // TestUnaskedUpgrade: a service cannot turn an ordinary request's connection
 // into something else, and a child cannot smuggle requests behind h2c.
 func TestUnaskedUpgrade(t *testing.T) {

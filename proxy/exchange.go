@@ -70,6 +70,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.registry.handlers.Add(1)
 	defer p.registry.handlers.Add(-1)
 	c := r.Context().Value(childKey{}).(*childConn)
+	c.answering.Store(true)
 	if c.grant == nil {
 		p.plain(w, r, c)
 		return

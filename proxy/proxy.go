@@ -155,7 +155,11 @@ func New(c Config) *Proxy {
 			return context.WithValue(ctx, childKey{}, childOf(c))
 		},
 		ConnState: func(c net.Conn, s http.ConnState) {
-			childOf(c).tunnel.unused.Store(s == http.StateNew)
+			child := childOf(c)
+			child.tunnel.unused.Store(s == http.StateNew)
+			if s == http.StateNew || s == http.StateIdle {
+				child.answering.Store(false)
+			}
 		},
 	}
 	p.server.Protocols.SetHTTP1(true)

@@ -228,6 +228,51 @@ func told(res *http.Response) string {
 	return s
 }
 
+// TestForgedRefusals: a service that writes what net/http writes to refuse a request gets none
+// of the proxy's own answers to the child, wherever the text stands: to the child, it is
+// what the service said.
+func TestForgedRefusals(t *testing.T) {
+	t.Parallel()
+	const fields = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+	const forged = "HTTP/1.1 400 Bad Request\r\n" + fields + "400 Bad Request: mine"
+	const short = "400 Bad Request\r\nContent-Length: 41: mine"
+	w := newWorld(t)
+	w.serveRaw(scoped, func(c *tls.Conn, br *bufio.Reader) {
+		r, err := http.ReadRequest(br)
+		switch {
+		case err != nil:
+		case r.URL.Path == "/public/switch":
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n")
+			time.Sleep(50 * time.Millisecond)
+			_, _ = io.WriteString(c, forged)
+		case r.URL.Path == "/public/body":
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(forged)+1)
+			time.Sleep(50 * time.Millisecond)
+			_, _ = io.WriteString(c, forged)
+			time.Sleep(50 * time.Millisecond)
+			_, _ = io.WriteString(c, ".")
+		default:
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 41\r\n"+fields+short)
+		}
+	})
+	for path, want := range map[string]string{"header": short, "body": forged + ".", "switch": forged} {
+		ask := "Pragma: x\r\nConnection: close\r\n\r\n" // not a front's to serve
+		if path == "switch" {
+			ask = "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+		}
+		c, br := w.tunnel(scoped+":443", scoped)
+		_, _ = io.WriteString(c, "GET /public/"+path+" HTTP/1.1\r\n"+hostLine+ask)
+		got, err := io.ReadAll(br)
+		if _, body, _ := strings.Cut(string(got), "\r\n\r\n"); err != nil || body != want {
+			t.Errorf("%s: the child got %q, %v, want %q behind the header", path, got, err, want)
+		}
+	}
+	// What net/http says by itself is still said in the proxy's words, also behind an answer.
+	c, br := w.tunnel(scoped+":443", scoped)
+	_ = text(t, exchange(t, c, br, getX+"Pragma: x\r\n\r\n"))
+	problem(t, exchange(t, c, br, getX+"X Y: z\r\n\r\n"), 400, "bad_request")
+}
+
 // TestSmuggledUnaskedAnswers: what a service says on an idle connection is the answer to no
 // request, and does not become that of the next one.
 func TestSmuggledUnaskedAnswers(t *testing.T) {

@@ -203,8 +203,11 @@ type childConn struct {
 	// account is the run's, nil until that is known; for the goroutine that serves
 	// the connection.
 	account    *account
-	discharged bool     // guarded by the tunnel's mu
-	unknown    *unknown // of the port; nil where there is none
+	discharged bool // guarded by the tunnel's mu
+	// answering is set while what the http.Server writes is a handler's, and what
+	// is written after a switch of protocols.
+	answering atomic.Bool
+	unknown   *unknown // of the port; nil where there is none
 }
 
 func (c *childConn) Read(b []byte) (int, error) {

@@ -4,7 +4,7 @@ import "bytes"
 
 // What the http.Server refuses before it asks its handler it answers itself, in
 // plain text (net/http, conn.serve): with this behind the status line, and in one
-// write. Answers of a handler always have a Date there.
+// write. A handler's answer may look the same, and is left alone: see answering.
 const serverErrorHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
 // reworded is such an answer as one of ours; anything else stays as it is.
@@ -33,15 +33,18 @@ func reworded(b []byte) []byte {
 }
 
 // Write implements net.Conn.
-func (c *resumed) Write(b []byte) (int, error) { return writeWorded(c.Conn.Write, b) }
+func (c *resumed) Write(b []byte) (int, error) { return childOf(c).writeWorded(c.Conn.Write, b) }
 
 // plainConn is a connection without a tunnel, as the http.Server sees it.
 type plainConn struct{ *childConn }
 
 // Write implements net.Conn.
-func (c *plainConn) Write(b []byte) (int, error) { return writeWorded(c.childConn.Write, b) }
+func (c *plainConn) Write(b []byte) (int, error) { return c.writeWorded(c.childConn.Write, b) }
 
-func writeWorded(write func([]byte) (int, error), b []byte) (int, error) {
+func (c *childConn) writeWorded(write func([]byte) (int, error), b []byte) (int, error) {
+	if c.answering.Load() {
+		return write(b)
+	}
 	ours := reworded(b)
 	n, err := write(ours)
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // until sends until the connection is given up, and gives the code and how often
@@ -172,6 +173,25 @@ func TestH2HeaderTooLong(t *testing.T) {
 	p.headers(3, true, get("x-new", "in the table")...)
 	if r := p.reply(3); r.header.status() != "200" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestH2ManyCookies: a cookie costs a byte on the wire, so that thousands of them must not
+// be put together one by one (section 8.2.3).
+func TestH2ManyCookies(t *testing.T) {
+	const n = 10000
+	var b h2block
+	for fields := get(); len(fields) > 0; fields = fields[2:] {
+		b.add(hpack.HeaderField{Name: fields[0], Value: fields[1]})
+	}
+	for range n {
+		b.add(hpack.HeaderField{Name: "cookie", Value: "a=b"})
+	}
+	if r, _, ok := b.request(); !ok || r.Header.Get("Cookie") != "a=b"+strings.Repeat("; a=b", n-1) {
+		t.Errorf("%d cookies are %v, %.40v", n, ok, r.Header)
+	}
+	if allocs := testing.AllocsPerRun(1, func() { b.request() }); allocs > n/10 {
+		t.Errorf("%v allocations for %d cookies", allocs, n)
 	}
 }
 

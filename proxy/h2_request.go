@@ -197,6 +197,7 @@ func (b *h2block) request() (r http.Request, declared int64, ok bool) {
 func (b *h2block) header(list []hpack.HeaderField) (h http.Header, length int64, ok bool) {
 	out := newFields(len(list))
 	h, length = out.header, -1
+	var cookies []string
 	for i := range list {
 		f := &list[i]
 		if !validField(f) {
@@ -222,12 +223,14 @@ func (b *h2block) header(list []hpack.HeaderField) (h http.Header, length int64,
 				length = 10*length + int64(digit-'0')
 			}
 		case "Cookie":
-			if had := h[name]; had != nil {
-				had[0] += "; " + f.Value // section 8.2.3
+			if cookies = append(cookies, f.Value); len(cookies) > 1 {
 				continue
 			}
 		}
 		out.add(name, f.Value)
+	}
+	if len(cookies) > 1 {
+		h["Cookie"][0] = strings.Join(cookies, "; ") // section 8.2.3
 	}
 	return h, length, true
 }

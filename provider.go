@@ -162,7 +162,8 @@ func (d *Denial) ByAction() bool { return len(d.Actions)+len(d.Except) > 0 }
 
 // Covers reports whether method and path, which is normalised, are the denial's.
 func (d *Denial) Covers(method, path string) bool {
-	if len(d.Methods) > 0 && !slices.Contains(d.Methods, method) {
+	// Some servers know no case there.
+	if len(d.Methods) > 0 && !slices.ContainsFunc(d.Methods, func(m string) bool { return strings.EqualFold(m, method) }) {
 		return false
 	}
 	if d.Path == "" {
@@ -182,10 +183,14 @@ func (d *Denial) Covers(method, path string) bool {
 }
 
 // segments splits a path as the most lenient of servers would: doubled slashes
-// count once, and escaped ones too.
-func segments(path string) []string {
-	path = strings.ReplaceAll(path, "%2F", "/")
-	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+// count once, escaped ones too, and ";parameters" do not.
+func segments(path string) (list []string) {
+	for seg := range strings.SplitSeq(strings.ReplaceAll(path, "%2F", "/"), "/") {
+		if seg, _, _ = strings.Cut(seg, ";"); seg != "" {
+			list = append(list, seg)
+		}
+	}
+	return list
 }
 
 // Slot is the place in a request where a credential goes.

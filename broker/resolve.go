@@ -65,8 +65,8 @@ func (b *Broker) Resolve(ctx context.Context, g *authsome.Grant, req *authsome.R
 	for _, other := range req.Overrides {
 		if !t.Same(req.Host, req.Port, req.Method, other, req.Path) {
 			return nil, b.refuse(g, req, entry.Provider, "", authsome.EventProxyDenied, authsome.E(authsome.Invalid,
-				"a header or the query asks for another method than %s, and the two belong to different routes", req.Method).
-				WithHint("send the request with the method that is meant"))
+				"a service may read another method than %s in the request, and the two belong to different routes", req.Method).
+				WithHint("send the request with the method that is meant, in capitals"))
 		}
 	}
 	switch result {
@@ -279,7 +279,8 @@ func deniedCall(denials []authsome.Denial, req *authsome.Request) string {
 		return req.Inspection.Denied
 	}
 	for _, d := range denials {
-		if d.Service == "" && d.Covers(req.Method, req.Path) {
+		covers := func(method string) bool { return d.Covers(method, req.Path) }
+		if d.Service == "" && (covers(req.Method) || slices.ContainsFunc(req.Overrides, covers)) {
 			return d.Name
 		}
 	}

@@ -23,8 +23,8 @@ type Request struct {
 	// Repository is the git repository that Path lies in, "" when none: what a
 	// challenge is remembered for.
 	Repository string
-	// Overrides are the methods that headers or the query ask the service to take in the
-	// place of Method.
+	// Overrides are the methods that the service may take in the place of Method, since
+	// headers or the query ask for it, or since it knows no case.
 	Overrides []string
 	// Upgrade is the protocol that the child asks to switch to, "" for none.
 	Upgrade string

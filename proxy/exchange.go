@@ -114,7 +114,7 @@ func (x *exchange) check() *problem {
 			return problemf(misdirected, "this tunnel is for %s alone: open another one for the host of this request", joinAuthority(x.host, x.port, 443))
 		}
 	}
-	switch r.Method {
+	switch strings.ToUpper(r.Method) {
 	case http.MethodConnect:
 		return problemf(badRequest, "no CONNECT inside a tunnel")
 	case http.MethodTrace, "TRACK":

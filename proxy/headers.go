@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -65,13 +64,15 @@ func upgradeOf(r *http.Request) string {
 }
 
 // overrides are the methods that a service may take from a header or from the query, in
-// the place of that of the request line (Google's APIs and many frameworks do).
+// the place of that of the request line (Google's APIs and many frameworks do), and that
+// of the line in capitals: it knows case, and not every service cares (Jetty 9.3 did not).
 func overrides(method string, header http.Header, query string) (methods []string) {
 	add := func(v string) {
 		if v = strings.ToUpper(textproto.TrimString(v)); v != "" && v != method {
 			methods = append(methods, v)
 		}
 	}
+	add(method)
 	for name, values := range header {
 		// What is handed on as in CGI cannot tell the two apart (RFC 3875, section 4.1.18).
 		switch http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) {
@@ -82,30 +83,11 @@ func overrides(method string, header http.Header, query string) (methods []strin
 		}
 	}
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
-		if name, value, _ := strings.Cut(pair, "="); isMethodParameter(name) {
-			if v, err := url.QueryUnescape(value); err == nil {
-				value = v
-			}
-			add(value)
+		if name, value, _ := strings.Cut(pair, "="); readName(name) == "_method" {
+			add(decodeField(value))
 		}
 	}
 	return methods
-}
-
-// isMethodParameter reports whether the name of a parameter, escaped as it may be, is
-// _method to a service. PHP takes a dot for an underscore and leaves out spaces before it
-// (php.net/variables.external).
-func isMethodParameter(name string) bool {
-	const parameter = "_method"
-	if len(name) < len(parameter) {
-		return false
-	}
-	name, err := url.QueryUnescape(name)
-	if err != nil {
-		return false
-	}
-	name = strings.TrimLeft(name, " ")
-	return len(name) == len(parameter) && (name[0] == '_' || name[0] == '.') && strings.EqualFold(name[1:], parameter[1:])
 }
 
 // onward makes the header that goes upstream: the child's, cleaned by
@@ -164,6 +146,10 @@ func likeName(name string) func(string) bool {
 // framing are headers that decide where a request ends and whose it is.
 var framing = []string{"Content-Length", "Transfer-Encoding", "Host"}
 
+// rewriting are headers whose path goes before that of the request line, with ISAPI's
+// rewriting and the frameworks that took it over.
+var rewriting = []string{"X-Original-Url", "X-Rewrite-Url"}
+
 // withoutDisguises removes what some services would read as a second credential, a
 // second length, or another path than the one that was routed on.
 func withoutDisguises(h http.Header, res *authsome.Resolution) {
@@ -172,15 +158,13 @@ func withoutDisguises(h http.Header, res *authsome.Resolution) {
 	var slots []string // of the service; seldom needed
 	for name := range h {
 		switch {
-		// ISAPI's rewriting, and the frameworks that took it over: this path goes
-		// before that of the request line.
-		case name == "X-Original-Url" || name == "X-Rewrite-Url":
+		case slices.Contains(rewriting, name):
 			delete(h, name)
 		case odd || underscored(name):
 			if slots == nil {
 				slots = places(res)
 			}
-			if like := likeName(name); slices.ContainsFunc(slots, like) || slices.ContainsFunc(framing, like) && !slices.Contains(framing, name) {
+			if like := likeName(name); slices.ContainsFunc(slots, like) || slices.ContainsFunc(rewriting, like) || slices.ContainsFunc(framing, like) && !slices.Contains(framing, name) {
 				delete(h, name)
 			}
 		}

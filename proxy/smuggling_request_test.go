@@ -197,7 +197,7 @@ func fieldNames() []smuggled {
 		{name: "placeholder with an account", send: getX + "Authorization: Bearer " + authsome.Placeholder + ".work\r\n\r\n", saw: seenX},
 		{name: "a name that is merely alike", send: getX + "Authorization_: mine\r\nX-Authorization: mine\r\n\r\n", saw: getX + keyLine + "Authorization_: mine\r\nX-Authorization: mine\r\n\r\n"},
 		{name: "a host in disguise", send: getX + "HOST_: evil.example\r\nX-Forwarded-Host: evil.example\r\n\r\n", saw: getX + keyLine + "Host_: evil.example\r\nX-Forwarded-Host: evil.example\r\n\r\n"},
-		{name: "another path, in a header", send: getX + "X-Original-URL: /admin\r\nx-rewrite-url: /admin\r\n\r\n", saw: seenX},
+		{name: "another path, in a header", send: getX + "X-Original-URL: /admin\r\nx-rewrite-url: /admin\r\nX_Original_URL: /admin\r\nX-REWRITE_URL: /admin\r\n\r\n", saw: seenX},
 		{name: "another method, in a header", send: getX + "X-HTTP-Method-Override: DELETE\r\n\r\n", saw: getX + keyLine + "X-Http-Method-Override: DELETE\r\n\r\n"},
 		{name: "all characters of a token", send: getX + "X!#$%&'*+.^`|~1: a\r\n\r\n", saw: getX + keyLine + "X!#$%&'*+.^`|~1: a\r\n\r\n"},
 	}, refused([][2]string{
@@ -245,6 +245,8 @@ func firstLines() []smuggled {
 		{name: "a method in small letters is another one", send: line("get /public/x HTTP/1.1"), saw: "get /public/x HTTP/1.1\r\n" + hostLine + keyLine + "\r\n"},
 		{name: "preface of HTTP/2", send: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", code: "misdirected", ends: true},
 		{name: "TRACE", send: line("TRACE /public/x HTTP/1.1"), code: "bad_request"},
+		{name: "trace", send: line("trace /public/x HTTP/1.1"), code: "bad_request"},
+		{name: "connect", send: line("connect /public/x HTTP/1.1"), code: "bad_request"},
 		{name: "TRACK", send: line("TRACK /public/x HTTP/1.1"), code: "bad_request"},
 		{name: "CONNECT in a tunnel", send: line("CONNECT paths.example.com:443 HTTP/1.1"), code: "bad_request"},
 	}, refused([][2]string{

@@ -166,6 +166,10 @@ func TestSmuggledMethods(t *testing.T) {
 		{"PUT", "?_%6dethod=%44ELETE", "", refused},
 		{"PUT", "?+.METHOD=DELETE", "", refused},
 		{"POST", "?_method=GET", "", refused},
+		{"PUT", "?_method%00a=DELETE", "", refused},
+		{"PUT", "?_method[a]=DELETE", "", refused},
+		{"post", "", "", ""},
+		{"get", "", "", refused},
 	} {
 		if got := send(tt[0], tt[1], tt[2]); got != tt[3] {
 			t.Errorf("%s %q with %q: %q, want %q", tt[0], tt[1], tt[2], got, tt[3])

@@ -193,6 +193,10 @@ func TestUnclear(t *testing.T) {
 	if !tb.Same("api.example.com", 443, "POST", "DELETE", "/v1/allowed") || tb.Same("api.example.com", 443, "GET", "DELETE", "/v2") || tb.Same("api.example.com", 443, "DELETE", "GET", "/v2") {
 		t.Error("methods are told apart where no route does, or are not where one does")
 	}
+	tb = table(t, entry("all", "api.example.com", ""), entry("one", "api.example.com", "/v1/x", "DELETE"))
+	if !tb.Same("api.example.com", 443, "GET", "PUT", "/v1//x") || tb.Same("api.example.com", 443, "GET", "DELETE", "/v1//x") {
+		t.Error("methods are not told apart as a server does that takes doubled slashes for one")
+	}
 }
 
 func TestMatchAllocatesNothing(t *testing.T) {

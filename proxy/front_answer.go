@@ -44,6 +44,7 @@ func (w *frontWriter) WriteHeader(status int) {
 	switch {
 	case w.status != 0:
 	case status >= 100 && status < 200:
+		delete(w.header, "Content-Length") // a 1xx has no body (RFC 9110, section 8.6)
 		w.statusLine(status)
 		w.fields()
 		w.text("\r\n")

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -128,6 +129,26 @@ func TestFrontAnswersLikeNetHTTP(t *testing.T) {
 		delete(want.Header, "Date")
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s: the front's answer (+) is not the server's (-):\n%s", request, d)
+		}
+	}
+}
+
+// TestFrontInterimWithALength: a length in a 1xx is of nothing, and does not get to a child
+// that may read a body there.
+func TestFrontInterimWithALength(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serveRaw("api.openai.com", func(c *tls.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	for _, by := range []string{"", unusual} {
+		c, br := w.tunnel("api.openai.com:443", "api.openai.com")
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: api.openai.com\r\nConnection: close\r\n"+by+"\r\n")
+		got, err := io.ReadAll(br)
+		if before, _, _ := strings.Cut(string(got), "HTTP/1.1 200"); err != nil || before != "HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" {
+			t.Errorf("with %q the child got %q, %v", by, got, err)
 		}
 	}
 }

@@ -119,16 +119,19 @@ func (b *childBody) replayable() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.reading && b.err == nil && !b.lost
+	return b.unharmed()
 }
+
+// unharmed is replayable; mu is held.
+func (b *childBody) unharmed() bool { return !b.reading && b.err == nil && !b.lost }
 
 // attempt starts over; errDetached when that is impossible.
 func (b *childBody) attempt() (*attempt, error) {
-	if !b.replayable() {
-		return nil, errDetached
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.unharmed() {
+		return nil, errDetached
+	}
 	b.current = &attempt{b, b.kept}
 	return b.current, nil
 }

@@ -151,9 +151,11 @@ func (x *exchange) check() *problem {
 // target is a whole URL.
 func originForm(r *http.Request, scheme string) (string, bool) {
 	raw := r.RequestURI
-	// A space, which HTTP/2 can carry, would end the target in the line of HTTP/1.1.
-	if strings.ContainsAny(raw, "#\\ ") {
-		return "", false // not allowed there, and read in different ways
+	// Not allowed there, and read in different ways. A space, which HTTP/2 can carry,
+	// would end the target in the line of HTTP/1.1. In a query a backslash is itself to
+	// all, and Node's fetch leaves it there (URL standard, "query percent-encode set").
+	if before, _, _ := strings.Cut(raw, "?"); strings.ContainsAny(raw, "# ") || strings.Contains(before, "\\") {
+		return "", false
 	}
 	if strings.HasPrefix(raw, "/") {
 		return raw, true

@@ -47,6 +47,8 @@ func TestSmuggledPaths(t *testing.T) {
 		{"/public?", "/public?", true},
 		{"/public/x?a=b?c=/../admin", "/public/x?a=b?c=/../admin", true},
 		{"/public/x?%zz&%00", "/public/x?%zz&%00", true},
+		{"/public/x?a=\\b", "/public/x?a=\\b", true},
+		{"https://paths.example.com?\\", "/?\\", false},
 		{"/public/x?a=b%0d%0aHost:evil", "/public/x?a=b%0d%0aHost:evil", true},
 		{"https://paths.example.com/public/../admin", "/admin", false},
 		{"https://paths.example.com?/public", "/?/public", false},
@@ -73,12 +75,12 @@ func TestSmuggledPaths(t *testing.T) {
 		"//public/x", "/;/public", "/public;x", "/public;/x", "/public%2Fx", "/public%3Fx", "/public%23x", "/public%3bx", "/%2Fpublic", "/%2fpublic/x", "/public%252Fx", "/%2570ublic/x",
 		"/public%2500",
 		// No path at all.
-		"/public/x#y", "/public/x?a#b", "/public/x?a=\\", "http://paths.example.com/public/x", "ftp://paths.example.com/public/x", "https://user@paths.example.com/public/x",
+		"/public/x#y", "/public/x?a#b", "http://paths.example.com/public/x", "ftp://paths.example.com/public/x", "https://user@paths.example.com/public/x",
 		"https:/public/x", "https:///public/x", "//evil.example/..//public",
 	} {
 		cases = append(cases, smuggled{name: path, send: "GET " + path + " HTTP/1.1\r\n" + hostLine + "\r\n", code: "bad_request"})
 	}
-	for _, path := range []string{"/public/%", "/public/%2", "/public/%zz", "\\public\\x", "/public/\x00", "/public/x\x7f", "public/x", "/public/x?a=\x00", "?/public", ""} {
+	for _, path := range []string{"/public/%", "/public/%2", "/public/%zz", "\\public\\x", "/public/\x00", "/public/x\x7f", "public/x", "/public/x?a=\x00", "?/public", "https://paths.example.com\\@evil.example/public/x", ""} {
 		cases = append(cases, smuggled{name: path, send: "GET " + path + " HTTP/1.1\r\n" + hostLine + "\r\n", code: "bad_request", ends: true})
 	}
 	for _, tt := range cases {

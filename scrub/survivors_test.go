@@ -103,12 +103,10 @@ func unescape(text string, kinds int) string {
 		default:
 			if short := strings.IndexByte("0btnvfr", e[1]); short >= 0 {
 				return string("\x00\b\t\n\v\f\r"[short])
-			} else if c := e[1]; c <= ' ' || c >= 0x7f {
+			} else if c := e[1]; c <= ' ' || c >= 0x7f || unescaped.MatchString(e[1:]) {
 				// Who undoes "\/" drops this backslash as well (JavaScript), or gives
 				// up (JSON); who keeps it keeps both (Python).
 				return "\ufffd" + e[1:]
-			} else if unescaped.MatchString(e[1:]) {
-				return e
 			}
 			return e[1:]
 		}
@@ -141,7 +139,8 @@ func secretOf(value string) string {
 	} else if ok {
 		return ""
 	}
-	if len(value) < 16 || strings.Trim(value, "*") == "" {
+	// What is overwritten of another value may complete one that has asterisks.
+	if len(value) < 16 || strings.Contains(value, "*") {
 		return ""
 	}
 	return value

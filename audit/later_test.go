@@ -77,6 +77,9 @@ func TestBatchesStayTheSame(t *testing.T) {
 		if i%20 == 7 {
 			ev.Path = "/" + strings.Repeat("x", 150_000)
 		}
+		if i%20 == 11 {
+			ev.Path = "/" + strings.Repeat("\xff", 40_000) // comes back as U+FFFD
+		}
 		if err := s.Append(ev); err != nil {
 			t.Fatal(err)
 		}

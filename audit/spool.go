@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/authsome/authsome"
 )
@@ -292,8 +293,12 @@ type batches struct {
 // added to size as weight says.
 func full(n, size int) bool { return n == maxBatch || size >= maxBatchSize }
 
-// weight is, roughly, how many bytes an event takes.
-func weight(ev *authsome.Event) int { return 512 + len(ev.Path) + len(ev.Host) + len(ev.Detail) }
+// weight is, roughly, how many bytes an event takes. It counts characters, since
+// JSON makes one of three bytes of each byte that is none: an event that is read back
+// may be longer than it was.
+func weight(ev *authsome.Event) int {
+	return 512 + utf8.RuneCountInString(ev.Path) + utf8.RuneCountInString(ev.Host) + utf8.RuneCountInString(ev.Detail)
+}
 
 // add takes the next event of a file.
 func (b *batches) add(ev authsome.Event) error {

@@ -168,7 +168,7 @@ func New(c Config) *Broker {
 	b.grants.byHash = map[[32]byte]*grant{}
 	b.grants.byID = map[string]*grant{}
 	b.refreshes.running = map[string]*refreshing{}
-	b.refreshes.unsaved = map[string]authsome.ConnectionRow{}
+	b.refreshes.unsaved = map[string]unsaved{}
 	b.life, b.endLife = context.WithCancel(context.Background())
 	b.snapshot.Store(&snapshot{holdings: map[owner]*holdings{}})
 	return b

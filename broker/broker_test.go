@@ -34,6 +34,15 @@ var me = authsome.Identity{Vault: authsome.LocalVault, User: authsome.LocalUser,
 type faultyStore struct {
 	*store.Store
 	refuse atomic.Bool
+	// beforeLock is called before a lock is taken; nil does nothing.
+	beforeLock func()
+}
+
+func (s *faultyStore) Lock(ctx context.Context, name string) (func(), error) {
+	if f := s.beforeLock; f != nil {
+		f()
+	}
+	return s.Store.Lock(ctx, name)
 }
 
 func (s *faultyStore) SaveConnection(ctx context.Context, row authsome.ConnectionRow, makeDefault bool, ev authsome.Event) error {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,13 @@ type refreshes struct {
 	running map[string]*refreshing
 	// unsaved are rows that a server has answered with and the store would not
 	// take: with rotation the old token is worth nothing any more.
-	unsaved map[string]authsome.ConnectionRow
+	unsaved map[string]unsaved
+}
+
+// unsaved is such a row, and the login that it is of.
+type unsaved struct {
+	row   authsome.ConnectionRow
+	login string
 }
 
 // refreshing is one refresh; x and err are set before done closes.
@@ -162,14 +169,15 @@ func (b *Broker) refreshOnce(ctx context.Context, key string, x *held) (*held, e
 	case row == nil:
 		return nil, authsome.E(authsome.CredentialMissing, "%s (%s) was logged out of", x.Provider, x.Name).
 			WithHint("authsome login %s --connection %s", x.Provider, x.Name)
-	case row.Connection.Version != x.Version:
+	case row.Connection.Version != x.Version, !bytes.Equal(row.Sealed, x.row.Sealed):
+		// The latter is another login after a logout, which counts from 1 again.
 		return b.adopt(*row)
 	}
 	r, err := b.unseal(x)
 	if err != nil {
 		return nil, err
 	}
-	next, ok := b.takeUnsaved(key, row.Connection.Version+1)
+	next, ok := b.takeUnsaved(key, r.OAuth.Login, row.Connection.Version+1)
 	if !ok {
 		if next, err = b.askAnew(ctx, x, r); err != nil {
 			return nil, b.refreshFailed(ctx, x, r, err)
@@ -180,7 +188,7 @@ func (b *Broker) refreshOnce(ctx context.Context, key string, x *held) (*held, e
 	// Committed before anything uses it.
 	if err := b.Records.SaveConnection(ctx, next, false, ev); err != nil {
 		b.refreshes.mu.Lock()
-		b.refreshes.unsaved[key] = next
+		b.refreshes.unsaved[key] = unsaved{next, r.OAuth.Login}
 		b.refreshes.mu.Unlock()
 		b.Logger.Error("store a refreshed token; it is kept in memory and tried again", "provider", x.Provider, "connection", x.Name, "err", err)
 		return nil, authsome.E(authsome.RefreshFailed, "refresh the login to %s (%s): the new token could not be stored: %w", x.Provider, x.Name, err).
@@ -190,13 +198,13 @@ func (b *Broker) refreshOnce(ctx context.Context, key string, x *held) (*held, e
 }
 
 // takeUnsaved gives a row that could not be stored, when it still follows what
-// is stored.
-func (b *Broker) takeUnsaved(key string, version int64) (authsome.ConnectionRow, bool) {
+// is stored: the same login, which may have been replaced by one to another account.
+func (b *Broker) takeUnsaved(key, login string, version int64) (authsome.ConnectionRow, bool) {
 	b.refreshes.mu.Lock()
 	defer b.refreshes.mu.Unlock()
-	row, ok := b.refreshes.unsaved[key]
+	u := b.refreshes.unsaved[key]
 	delete(b.refreshes.unsaved, key)
-	return row, ok && row.Connection.Version == version
+	return u.row, u.login == login && u.row.Connection.Version == version
 }
 
 // askAnew asks the server for a new token and seals it as the row's next version.

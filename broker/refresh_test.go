@@ -254,6 +254,57 @@ func TestARotatedTokenThatCannotBeStored(t *testing.T) {
 	})
 }
 
+// TestAnUnsavedTokenIsNotTheNextLogins: the token that could not be stored belongs to
+// a login that is over, and the connection of its name is another account's.
+func TestAnUnsavedTokenIsNotTheNextLogins(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.near(-time.Second)
+	w.store.refuse.Store(true)
+	_, err := w.ask(g)
+	wantCode(t, err, authsome.RefreshFailed)
+	w.store.refuse.Store(false)
+	if _, err := w.Logout(context.Background(), me, "acme", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.auth.Set(func(s *oauthtest.Server) { s.Account = "hubot" })
+	w.connect(acmeLogin(""))
+	w.near(-time.Second)
+	header, err := w.ask(g)
+	if err != nil || !w.auth.Valid(header) || w.auth.Count("refresh_token") != 2 {
+		t.Errorf("the new login was not refreshed (%d refreshes): %v", w.auth.Count("refresh_token"), err)
+	}
+	c, _, err := w.Connection(me, "acme", "")
+	if err != nil || c.Account.Label != "hubot" {
+		t.Errorf("the connection is to %q: %v", c.Account.Label, err)
+	}
+}
+
+// TestARefreshIsOfTheLoginThatIsStored: a request was decided on with a login that
+// was replaced, under the same name and version, before its refresh began.
+func TestARefreshIsOfTheLoginThatIsStored(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	ctx := context.Background()
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.near(-time.Second)
+	w.store.beforeLock = func() {
+		w.store.beforeLock = nil
+		if _, err := w.Logout(ctx, me, "acme", ""); err != nil {
+			t.Error(err)
+		}
+		w.connect(acmeLogin(""))
+	}
+	header, err := w.ask(g)
+	if err != nil || !w.auth.Valid(header) {
+		t.Errorf("the new login is not used: %v", err)
+	}
+	if c, _, err := w.Connection(me, "acme", ""); err != nil || c.Status != authsome.Connected {
+		t.Errorf("the new login is %s, %v", c.Status, err)
+	}
+}
+
 func TestNewSecretOfTheSameApp(t *testing.T) {
 	w := newOAuthWorld(t, "")
 	w.connect(acmeLogin(""))

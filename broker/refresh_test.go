@@ -232,6 +232,35 @@ func TestUpstreamRejectsAToken(t *testing.T) {
 	}
 }
 
+// TestARequestThatWasSentStaysInTheLog: the daemon is killed when the new token for a
+// request that the service has answered with 401 was refused, and the end of the
+// request is not written yet.
+func TestARequestThatWasSentStaysInTheLog(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	ctx := context.Background()
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	req := api()
+	req.ID = "r1"
+	res, err := w.Resolve(ctx, g, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.auth.Set(func(s *oauthtest.Server) {
+		s.Fail = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	})
+	w.now = w.now.Add(10 * time.Minute)
+	again := *req
+	again.Rejected = res.Version
+	if _, err := w.Resolve(ctx, g, &again); err == nil {
+		t.Fatal("there is a new token")
+	}
+	w.restart()
+	if !w.recorded(authsome.EventInjected, "started") || !w.recorded(authsome.EventProxyNoCredentials, "denied") {
+		t.Error("the log does not say that a credential has left")
+	}
+}
+
 // TestARotatedTokenThatCannotBeStored: the disk is full at the worst moment.
 func TestARotatedTokenThatCannotBeStored(t *testing.T) {
 	w := newOAuthWorld(t, "")

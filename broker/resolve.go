@@ -318,6 +318,10 @@ func (b *Broker) unrouted(g *authsome.Grant, req *authsome.Request, forward *aut
 func (b *Broker) refuse(g *authsome.Grant, req *authsome.Request, provider, connection string, t authsome.EventType, e *authsome.Error) error {
 	ev := b.requestEvent(g, req, t, "denied")
 	ev.Provider, ev.Connection, ev.Detail = provider, connection, e.Message
+	if req.Rejected != 0 {
+		// Not how the request ended: it was sent, and Finish says how that did.
+		ev.Request = ""
+	}
 	e.Provider = provider
 	if err := b.Recorder.Append(ev); err != nil {
 		b.Logger.Error("record a refusal", "err", err)

@@ -54,6 +54,7 @@ type exchange struct {
 	req     *authsome.Request // nil for plain requests
 	res     *authsome.Resolution
 	refused bool // by the proxy itself, after Resolve
+	left    bool // a credential has, in this attempt or the one before
 	out     authsome.Outcome
 	report  *scrub.Report // of the answer that is passed on
 	end     func()        // of the attempt under way; nil when there is none
@@ -308,6 +309,7 @@ func (x *exchange) attempt(epoch int64) (*http.Response, *problem) {
 	if x.p.registry.epoch.Load() != epoch && !x.p.cfg.Resolver.Current(s.grant, s.provider, s.connection, s.generation) {
 		s.cancel(errReconsidered)
 	}
+	x.left = x.left || x.res.Verdict == authsome.Inject
 	answer, err := x.send(ctx, header)
 	if err == nil && !validStatus(answer.StatusCode) {
 		_ = answer.Body.Close()
@@ -514,7 +516,7 @@ func (x *exchange) finish() {
 	}
 	x.out.Duration = time.Since(x.started)
 	res := x.res
-	if x.refused {
+	if x.refused && !x.left {
 		res = nil
 	}
 	x.p.cfg.Resolver.Finish(x.grant, x.req, res, x.out)

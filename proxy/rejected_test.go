@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/route"
 )
 
 // TestRejectedToken: an upstream's 401 on a token that can be renewed brings a
@@ -94,5 +95,21 @@ func TestRejectedToken(t *testing.T) {
 				t.Errorf("a token that was not sent is audited as %+v", e.out)
 			}
 		})
+	}
+}
+
+// TestRejectedTokenAndOneThatDoesNotFit: the second attempt is refused by the proxy
+// itself, but the first one was sent with a credential, and is recorded.
+func TestRejectedTokenAndOneThatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.broker.routes(route.Entry{Provider: "shop", Route: authsome.Route{
+		Host: "api.shop.example", Inject: []authsome.Injection{fills(authsome.SlotCookie, "sid", "{token}")},
+	}})
+	w.broker.set("shop", &account{secret: "first", version: 1, private: true, renewed: []string{"a;b"}})
+	w.serve("api.shop.example", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusUnauthorized) })
+	problem(t, w.get(w.client(http1), "https://api.shop.example/x"), http.StatusUnauthorized, "reauthentication_required")
+	if e := w.broker.ends(1)[0]; e.res == nil || e.res.Verdict != authsome.Inject || e.out.Err == "" {
+		t.Errorf("the request that was sent is audited as %+v", e)
 	}
 }

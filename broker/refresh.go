@@ -80,6 +80,13 @@ func (r *record) valid(now time.Time) bool {
 	return r.ExpiresAt.IsZero() || now.Before(r.ExpiresAt)
 }
 
+// over reports whether so much time has passed since then. A time to come, which a
+// clock that went wrong has left in the store, is no reason to wait for it.
+func over(now, then time.Time, d time.Duration) bool {
+	age := now.Sub(then)
+	return age < 0 || age >= d
+}
+
 // fresh returns the connection with a credential that is good for a request.
 // rejected is the version that the upstream has answered 401 to, or 0. A token
 // that cannot be refreshed is used for as long as it is valid.
@@ -92,8 +99,8 @@ func (b *Broker) fresh(ctx context.Context, x *held, rejected int64) (*held, *re
 	x.used.Store(now.Unix())
 	refused := rejected != 0 && rejected == x.Version
 	switch {
-	case refused && r.renewable() && now.Sub(x.ObtainedAt) >= rejectedAge:
-	case r.due(now) && (!r.valid(now) || now.Sub(x.LastRefreshAt) >= refreshAgain || x.LastRefreshError == ""):
+	case refused && r.renewable() && over(now, x.ObtainedAt, rejectedAge):
+	case r.due(now) && (!r.valid(now) || over(now, x.LastRefreshAt, refreshAgain) || x.LastRefreshError == ""):
 	case r.valid(now):
 		return x, r, nil
 	default:
@@ -397,7 +404,7 @@ func (b *Broker) dueSoon() []*held {
 					continue
 				}
 				r, err := b.unseal(x)
-				if err != nil || !r.due(now) || x.LastRefreshError != "" && now.Sub(x.LastRefreshAt) < refreshAgain {
+				if err != nil || !r.due(now) || x.LastRefreshError != "" && !over(now, x.LastRefreshAt, refreshAgain) {
 					continue
 				}
 				out = append(out, x)

@@ -232,6 +232,25 @@ func TestUpstreamRejectsAToken(t *testing.T) {
 	}
 }
 
+// TestRejectedTokenAfterTheClockWentBack: the token came while the clock was a day
+// ahead, so that by the clock of now it has not come yet.
+func TestRejectedTokenAfterTheClockWentBack(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.now = w.now.Add(-24 * time.Hour)
+	res, err := w.Resolve(context.Background(), g, api())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := api()
+	again.Rejected = res.Version
+	next, err := w.Resolve(context.Background(), g, again)
+	if err != nil || next.Version == res.Version || !w.auth.Valid(set(next, "Authorization")) {
+		t.Errorf("no new token after a 401: %v", err)
+	}
+}
+
 // TestARequestThatWasSentStaysInTheLog: the daemon is killed when the new token for a
 // request that the service has answered with 401 was refused, and the end of the
 // request is not written yet.

@@ -36,6 +36,16 @@ type faultyStore struct {
 	refuse atomic.Bool
 	// beforeLock is called before a lock is taken; nil does nothing.
 	beforeLock func()
+	// deleted is called when a grant was deleted; nil does nothing.
+	deleted func()
+}
+
+func (s *faultyStore) DeleteGrants(ctx context.Context, vault string, ids []string, ev ...authsome.Event) error {
+	err := s.Store.DeleteGrants(ctx, vault, ids, ev...)
+	if f := s.deleted; f != nil {
+		f()
+	}
+	return err
 }
 
 func (s *faultyStore) Lock(ctx context.Context, name string) (func(), error) {

@@ -194,9 +194,14 @@ func (b *Broker) ResumeGrant(ctx context.Context, id authsome.Identity, grantID 
 // EndGrant ends a run: its token opens nothing any more, and its tunnels are
 // closed. It never leaves a grant alive because of a failing store.
 func (b *Broker) EndGrant(ctx context.Context, grantID string) error {
+	return b.endGrant(ctx, grantID, false)
+}
+
+// endGrant is EndGrant, or does nothing to a grant whose run has come back.
+func (b *Broker) endGrant(ctx context.Context, grantID string, dormant bool) error {
 	b.grants.mu.Lock()
 	g := b.grants.byID[grantID]
-	if g == nil {
+	if g == nil || dormant && !g.dormant {
 		b.grants.mu.Unlock()
 		return nil
 	}
@@ -225,7 +230,7 @@ func (b *Broker) Sweep(ctx context.Context, loadedAt time.Time) {
 	}
 	b.grants.mu.RUnlock()
 	for _, id := range dead {
-		if err := b.EndGrant(ctx, id); err != nil {
+		if err := b.endGrant(ctx, id, true); err != nil {
 			b.Logger.Warn("end a run that did not come back", "run", id, "err", err)
 		}
 	}

@@ -315,6 +315,38 @@ func TestGrantWhoseRunNeverComesBack(t *testing.T) {
 	wantCode(t, err, authsome.Forbidden)
 }
 
+// TestSweepLeavesARunThatComesBack: of two runs that are late, one comes back while the
+// other is being ended.
+func TestSweepLeavesARunThatComesBack(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	type run struct {
+		id            string
+		token, secret authsome.Secret
+	}
+	var runs []run
+	for range 2 {
+		g, token, secret, err := w.StartGrant(ctx, me, broker.GrantSpec{Program: "codex"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, run{g.ID, token, secret})
+	}
+	w.restart()
+	back := ""
+	w.store.deleted = func() {
+		for _, r := range runs {
+			if g, err := w.ResumeGrant(ctx, me, r.id, r.token, r.secret); err == nil {
+				back = g.ID
+			}
+		}
+	}
+	w.Sweep(ctx, w.now.Add(-time.Hour))
+	if _, ok := w.GrantByID(back); !ok {
+		t.Errorf("the run %q came back, and was ended", back)
+	}
+}
+
 func TestPlaceholdersAndLeaks(t *testing.T) {
 	w := newWorld(t)
 	w.login("openai", "", openaiKey, false)

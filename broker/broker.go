@@ -115,11 +115,42 @@ type Broker struct {
 	grants    grants
 	refreshes refreshes
 
-	// life ends when Run does, and with it what runs in the background; work
-	// counts that.
-	life    context.Context
-	endLife context.CancelFunc
-	work    sync.WaitGroup
+	// life ends when Run does, and with it what waits in the background; last is
+	// lastRefresh longer, for what must not be lost. work counts both.
+	life, last       context.Context
+	endLife, endLast context.CancelFunc
+	work             work
+}
+
+// work is what goes on in the background. More may begin while somebody waits for
+// its end, which a sync.WaitGroup does not permit.
+type work struct {
+	mu   sync.Mutex
+	cond sync.Cond
+	n    int
+}
+
+func (w *work) begin(f func()) {
+	w.mu.Lock()
+	w.n++
+	w.mu.Unlock()
+	go func() {
+		defer func() {
+			w.mu.Lock()
+			w.n--
+			w.cond.Broadcast()
+			w.mu.Unlock()
+		}()
+		f()
+	}()
+}
+
+func (w *work) wait() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.n > 0 {
+		w.cond.Wait()
+	}
 }
 
 // snapshot is everything that a request is decided on. It is never changed
@@ -170,6 +201,8 @@ func New(c Config) *Broker {
 	b.refreshes.running = map[string]*refreshing{}
 	b.refreshes.unsaved = map[string]unsaved{}
 	b.life, b.endLife = context.WithCancel(context.Background())
+	b.last, b.endLast = context.WithCancel(context.Background())
+	b.work.cond.L = &b.work.mu
 	b.snapshot.Store(&snapshot{holdings: map[owner]*holdings{}})
 	return b
 }
@@ -187,12 +220,18 @@ func (b *Broker) Run(ctx context.Context) {
 	}
 	b.keepFresh(ctx)
 	b.endLife()
-	b.work.Wait()
+	time.AfterFunc(lastRefresh, b.endLast)
+	b.Wait()
 }
+
+// Wait returns when nothing goes on in the background any more. Requests that are
+// brought to their end after Run's may still begin a refresh, so it is called when
+// they are over.
+func (b *Broker) Wait() { b.work.wait() }
 
 // spawn runs f in the background; its context ends when Run does.
 func (b *Broker) spawn(f func(life context.Context)) {
-	b.work.Go(func() { f(b.life) })
+	b.work.begin(func() { f(b.life) })
 }
 
 // Load reads what is stored: registered definitions, connections, logins in

@@ -142,10 +142,9 @@ func (b *Broker) refresh(ctx context.Context, x *held) (*held, error) {
 		b.refreshes.running[key] = r
 		// It belongs to nobody's request: one that goes away must not take the
 		// rotated token with it.
-		b.spawn(func(life context.Context) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(life), refreshTime)
+		b.spawn(func(context.Context) {
+			ctx, cancel := context.WithTimeout(b.last, refreshTime)
 			defer cancel()
-			defer context.AfterFunc(life, func() { time.AfterFunc(lastRefresh, cancel) })()
 			r.x, r.err = b.refreshOnce(ctx, key, x)
 			b.refreshes.mu.Lock()
 			delete(b.refreshes.running, key)
@@ -186,9 +185,12 @@ func (b *Broker) refreshOnce(ctx context.Context, key string, x *held) (*held, e
 	}
 	next, ok := b.takeUnsaved(key, r.OAuth.Login, row.Connection.Version+1)
 	if !ok {
-		if next, err = b.askAnew(ctx, x, r); err != nil {
-			return nil, b.refreshFailed(ctx, x, r, err)
-		}
+		next, err = b.askAnew(ctx, x, r)
+	}
+	// What came of it is stored, also when the time is over.
+	ctx = context.WithoutCancel(ctx)
+	if err != nil {
+		return nil, b.refreshFailed(ctx, x, r, err)
 	}
 	ev := b.event(authsome.Identity{Vault: next.Vault, User: next.User}, authsome.EventRefreshed, "ok")
 	ev.Provider, ev.Connection = x.Provider, x.Name

@@ -232,6 +232,66 @@ func TestUpstreamRejectsAToken(t *testing.T) {
 	}
 }
 
+// TestRefreshOfARequestAfterTheEnd: while a daemon brings requests to their end, one of
+// them begins a refresh and goes away. The token is stored before the daemon ends.
+func TestRefreshOfARequestAfterTheEnd(t *testing.T) {
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.near(-time.Second)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.Run(ended)
+	arrived := make(chan func(), 1)
+	w.auth.Hold("refresh_token", arrived)
+	going, leave := context.WithCancel(context.Background())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if _, err := w.Resolve(going, g, api()); err == nil {
+			t.Error("there is a token already")
+		}
+	}()
+	release := <-arrived
+	w.auth.Hold("", nil)
+	leave()
+	<-gone
+	time.AfterFunc(200*time.Millisecond, release)
+	w.Wait()
+	w.restart()
+	if header, err := w.ask(w.grant(broker.GrantSpec{})); err != nil || !w.auth.Valid(header) || w.auth.Count("refresh_token") != 1 {
+		t.Errorf("the new token was lost (%d refreshes): %v", w.auth.Count("refresh_token"), err)
+	}
+}
+
+// TestRefreshThatTakesTooLong: when the daemon ends, a refresh whose answer does not
+// come is given up, and that is recorded.
+func TestRefreshThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	w := newOAuthWorld(t, "")
+	w.connect(acmeLogin(""))
+	g := w.grant(broker.GrantSpec{})
+	w.near(-time.Second)
+	arrived := make(chan func(), 1)
+	w.auth.Hold("refresh_token", arrived)
+	going, leave := context.WithCancel(context.Background())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = w.Resolve(going, g, api())
+	}()
+	release := <-arrived
+	defer release()
+	leave()
+	<-gone
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.Run(ended)
+	if !w.recorded(authsome.EventRefreshFailed, "failed") {
+		t.Error("the audit does not tell of the refresh")
+	}
+}
+
 // TestRejectedTokenAfterTheClockWentBack: the token came while the clock was a day
 // ahead, so that by the clock of now it has not come yet.
 func TestRejectedTokenAfterTheClockWentBack(t *testing.T) {

@@ -145,6 +145,7 @@ func (d *Daemon) shutdown(apiSrv, webSrv *http.Server) {
 	hard, cancelHard := context.WithTimeout(d.work, time.Second)
 	defer cancelHard()
 	d.runs.close(hard)
+	d.broker.Wait()
 	if err := d.spool.drain(d.work); err != nil {
 		d.log.Error("store the audit; it stays in the spool", "err", err)
 	}

@@ -193,6 +193,29 @@ func (x *exchange) reserve(n int64) *problem {
 	return x.p.tell(x.c.account, &authsome.Request{Host: x.host, Port: x.port, Method: x.r.Method}, errMemory())
 }
 
+// keep has the body kept, so that the request can be sent again, when it is short
+// and there is room for it. Nobody waits for that.
+func (x *exchange) keep() {
+	if x.body == nil || x.r.ContentLength > maxReplay {
+		return
+	}
+	n := int64(maxReplay)
+	if x.r.ContentLength >= 0 {
+		n = x.r.ContentLength
+	}
+	if x.p.limits.try(x.c.account, memory, n) {
+		x.reserved, x.again = x.reserved+n, n
+		x.body.keep()
+	}
+}
+
+// forget ends keep: the answer may be a stream of hours.
+func (x *exchange) forget() {
+	x.body.forget()
+	x.p.limits.give(x.c.account, memory, x.again)
+	x.reserved, x.again = x.reserved-x.again, 0
+}
+
 // messageRoom is what messages ask for memory.
 func (x *exchange) messageRoom(n int) bool {
 	if n < 0 {

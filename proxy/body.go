@@ -60,12 +60,19 @@ func newBody(r *http.Request) *childBody {
 
 // keep has the beginning kept, since the request may have to be sent again.
 func (b *childBody) keep() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeping = true
+}
+
+// forget is called when the request is not sent again any more.
+func (b *childBody) forget() {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.keeping = true
+	b.kept, b.keeping, b.lost = nil, false, true
 }
 
 // reserve keeps trailers out of the places of a service's credentials: to a server

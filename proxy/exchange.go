@@ -62,6 +62,7 @@ type exchange struct {
 	from    *linkBody     // where it comes from; nil when that is no link
 
 	reserved int64    // bytes of memory, for bodies
+	again    int64    // of them, for sending the body again
 	full     *problem // there was none for the body that has to be signed
 }
 
@@ -227,7 +228,7 @@ func (x *exchange) run() {
 		x.body = newBody(x.r)
 	}
 	if res.Verdict == authsome.Challenge || res.Renewable {
-		x.body.keep()
+		x.keep()
 	}
 	x.body.reserve(res)
 	if x.body != nil && x.r.ProtoMajor == 1 {
@@ -253,6 +254,7 @@ func (x *exchange) run() {
 		prob.write(x.w)
 		return
 	}
+	x.forget()
 	x.deliver(answer)
 }
 

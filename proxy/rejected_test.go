@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/authsome/authsome"
+	"github.com/authsome/authsome/proxy"
 	"github.com/authsome/authsome/route"
 )
 
@@ -111,5 +112,64 @@ func TestRejectedTokenAndOneThatDoesNotFit(t *testing.T) {
 	problem(t, w.get(w.client(http1), "https://api.shop.example/x"), http.StatusUnauthorized, "reauthentication_required")
 	if e := w.broker.ends(1)[0]; e.res == nil || e.res.Verdict != authsome.Inject || e.out.Err == "" {
 		t.Errorf("the request that was sent is audited as %+v", e)
+	}
+}
+
+// TestKeptBodiesAreCounted: a body that may have to be sent again counts as memory of
+// the run, and is let go when the answer has come, which may be a stream of hours. It is
+// not kept where there is no room for it.
+func TestKeptBodiesAreCounted(t *testing.T) {
+	t.Parallel()
+	const size = 50_000
+	for _, proto := range []string{http1, http2} {
+		t.Run(proto, func(t *testing.T) {
+			w := newWorld(t, func(_ *world, c *proxy.Config) { c.Limits.Memory = 4 * size })
+			w.broker.set("openai", &account{secret: "sk-first", version: 1, private: true, renewed: []string{"sk-second"}})
+			arrived, answer := make(chan struct{}), make(chan struct{})
+			w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				switch {
+				case r.Header.Get("Authorization") != "Bearer sk-second":
+					rw.WriteHeader(http.StatusUnauthorized)
+				case r.URL.Path == "/stream":
+					arrived <- struct{}{}
+					<-answer
+					_, _ = rw.Write([]byte("data: 1\n\n"))
+					_ = http.NewResponseController(rw).Flush()
+					<-answer
+				}
+			})
+			c := w.client(proto)
+			body := strings.Repeat("b", size)
+			got := make(chan *http.Response, 1)
+			go func() { got <- w.do(c, http.MethodPost, "https://api.openai.com/stream", strings.NewReader(body)) }()
+			<-arrived
+			if n := w.proxy.Usage().Memory; n != size {
+				t.Errorf("%d bytes are counted while the answer is waited for, want %d", n, size)
+			}
+			answer <- struct{}{}
+			res := <-got
+			if _, err := io.ReadFull(res.Body, make([]byte, 9)); err != nil {
+				t.Fatal(err)
+			}
+			if n := w.proxy.Usage().Memory; n != 0 {
+				t.Errorf("%d bytes are counted of a stream", n)
+			}
+			close(answer)
+			text(t, res)
+		})
+	}
+	w := newWorld(t, func(_ *world, c *proxy.Config) { c.Limits.Memory = size / 2 })
+	w.broker.set("openai", &account{secret: "sk-first", version: 1, private: true, renewed: []string{"sk-second"}})
+	w.serve("api.openai.com", func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Authorization") != "Bearer sk-second" {
+			rw.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	for _, want := range []int{http.StatusUnauthorized, http.StatusOK} {
+		if res := w.do(w.client(http1), http.MethodPost, "https://api.openai.com/x", strings.NewReader(strings.Repeat("b", size))); res.StatusCode != want {
+			t.Errorf("status %d, want %d", res.StatusCode, want)
+		}
 	}
 }

@@ -55,8 +55,13 @@ type grant struct {
 // challenge is what a 401 is remembered for.
 type challenge struct{ provider, connection, host, repository string }
 
-// maxChallenged bounds what a child can make a grant remember.
-const maxChallenged = 10_000
+// maxChallenged and maxRepository, in bytes, bound what a child can make a grant
+// remember. No repository has so long a path; one that had would be asked for twice
+// each time.
+const (
+	maxChallenged = 10_000
+	maxRepository = 1 << 10
+)
 
 // sealedGrant is the sealed form of a grant. The token itself is stored
 // nowhere.

@@ -421,7 +421,7 @@ func (g *grant) wasChallenged(c challenge) bool {
 func (g *grant) remember(c challenge) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.challenged) < maxChallenged {
+	if len(g.challenged) < maxChallenged && len(c.repository) <= maxRepository {
 		g.challenged[c] = true
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,6 +218,13 @@ func TestResolveChallenge(t *testing.T) {
 	}
 	if r := ask("/acme/public", false); r.Verdict != authsome.Challenge {
 		t.Errorf("another repository: %s", r.Verdict)
+	}
+	long := "/acme/" + strings.Repeat("r", 2000)
+	if r := ask(long, true); r.Verdict != authsome.Inject {
+		t.Errorf("on a challenge of a long path: %s", r.Verdict)
+	}
+	if r := ask(long, false); r.Verdict != authsome.Challenge {
+		t.Errorf("a path of any length is remembered: %s", r.Verdict)
 	}
 	if r := ask("/acme/other", false, "Authorization", basic("x-access-token:"+authsome.Placeholder)); set(r, "Authorization") != want {
 		t.Errorf("a placeholder is as good as a challenge: %s", r.Verdict)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,33 @@ func TestAppendLater(t *testing.T) {
 	}
 	if n := len(drain(t, s)); n != 1000 {
 		t.Errorf("%d of 1000 events came", n)
+	}
+}
+
+// TestRecentEventsAreBounded: when nothing is drained for a while, what is held in memory
+// has a bound, however long the events are.
+func TestRecentEventsAreBounded(t *testing.T) {
+	s := open(t, spoolPath(t))
+	held := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	const n, size = 600, 200_000
+	for i := range n {
+		ev := event(fmt.Sprint(i))
+		ev.Path = "/" + strings.Repeat("x", size)
+		if err := s.Append(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if more := held() - before; more > n*size/2 {
+		t.Errorf("%d MB are held", more>>20)
+	}
+	if got := len(drain(t, s)); got != n {
+		t.Errorf("%d of %d events came", got, n)
 	}
 }
 

@@ -74,12 +74,13 @@ const (
 )
 
 // maxBatch and maxBatchSize bound one transaction, in events and, roughly, in
-// bytes, and maxRecent what is held in memory when no transaction succeeds for a
-// while. A file has to be divided in the same way each time.
+// bytes, and maxRecent and maxRecentSize what is held in memory when no transaction
+// succeeds for a while. A file has to be divided in the same way each time.
 const (
-	maxBatch     = 2000
-	maxBatchSize = 4 << 20
-	maxRecent    = 4 * maxBatch
+	maxBatch      = 2000
+	maxBatchSize  = 4 << 20
+	maxRecent     = 4 * maxBatch
+	maxRecentSize = 4 * maxBatchSize
 )
 
 // ErrClosed is the cause of Append's error after Close.
@@ -235,7 +236,7 @@ func (s *Spool) write() error {
 		}
 		return err
 	}
-	if s.recent != nil && len(s.recent)+len(s.events) <= maxRecent {
+	if s.recent != nil && len(s.recent)+len(s.events) <= maxRecent && s.size <= maxRecentSize {
 		s.recent = append(s.recent, s.events...)
 	} else {
 		s.recent = nil

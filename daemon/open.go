@@ -222,6 +222,9 @@ type recorder struct {
 // this delay at most.
 const batchEvery = 200 * time.Millisecond
 
+// storeAgain is when storing is tried again that has failed, if no event comes before.
+const storeAgain = 10 * time.Second
+
 func newRecorder(spool *audit.Spool, st *store.Store) *recorder {
 	return &recorder{spool: spool, store: st, fresh: make(chan struct{}, 1)}
 }
@@ -234,12 +237,16 @@ func (r *recorder) AppendLater(ev authsome.Event) error { return r.add(r.spool.A
 
 func (r *recorder) add(err error) error {
 	if err == nil {
-		select {
-		case r.fresh <- struct{}{}:
-		default:
-		}
+		r.wake()
 	}
 	return err
+}
+
+func (r *recorder) wake() {
+	select {
+	case r.fresh <- struct{}{}:
+	default:
+	}
 }
 
 func (r *recorder) drain(ctx context.Context) error {
@@ -262,8 +269,10 @@ func (r *recorder) run(ctx context.Context, stopping <-chan struct{}, log *slog.
 		case <-time.After(batchEvery):
 		}
 		if err := r.drain(ctx); err != nil {
-			// It stays in the spool, and is tried again with the next event.
+			// It stays in the spool. A full disk refuses events, and so may leave none
+			// that would have it tried again.
 			log.Error("store the audit", "err", err)
+			time.AfterFunc(storeAgain, r.wake)
 		}
 	}
 }

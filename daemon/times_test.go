@@ -2,12 +2,18 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/authsome/authsome"
 	"github.com/authsome/authsome/api"
+	"github.com/authsome/authsome/audit"
+	"github.com/authsome/authsome/store"
 )
 
 // TestWait: nobody is kept waiting for longer than maxWait, nor by a daemon that ends.
@@ -59,5 +65,47 @@ func TestCheckWithoutEnd(t *testing.T) {
 		if got := hangs.do(t.Context(), nil); got.Name != "clock" || got.OK || time.Since(begin) != checkTimeout {
 			t.Errorf("%+v after %v", got, time.Since(begin))
 		}
+	})
+}
+
+// TestStoringIsTriedAgain: what could not be stored is stored when that is possible
+// again, though no other event comes.
+func TestStoringIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		home := t.TempDir()
+		st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(home, databaseFile)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = st.Close() }()
+		// A line that is no event, and no way to put it aside.
+		path := filepath.Join(home, spoolFile)
+		if err := os.WriteFile(path, []byte("half a li"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(path+".damaged", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		spool, err := audit.OpenSpool(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRecorder(spool, st)
+		defer r.close()
+		stopping, ended := make(chan struct{}), make(chan struct{})
+		go func() { defer close(ended); r.run(t.Context(), stopping, slog.New(slog.DiscardHandler)) }()
+		if err := r.Append(authsome.Event{ID: audit.NewID(), Time: time.Now().UTC(), Type: authsome.EventInjected, Vault: authsome.LocalVault}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := os.Remove(path + ".damaged"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(storeAgain + time.Second)
+		if evs, err := st.Events(t.Context(), authsome.LocalVault, 0, 10); err != nil || len(evs) != 1 {
+			t.Errorf("%d events are stored, %v", len(evs), err)
+		}
+		close(stopping)
+		<-ended
 	})
 }

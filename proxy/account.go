@@ -3,6 +3,8 @@ package proxy
 import (
 	"container/list"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -139,6 +141,7 @@ func (c *childConn) charge(g *authsome.Grant) bool {
 		c.p.limits.give(c.account, connections, 1)
 	}
 	c.account = a
+	c.heading.of(a)
 	c.unknown.remove(c.tunnel)
 	return true
 }
@@ -148,6 +151,8 @@ func (c *childConn) discharge() {
 	c.tunnel.mu.Lock()
 	defer c.tunnel.mu.Unlock()
 	c.discharged = true
+	c.answering.Store(true) // no header is counted any more
+	c.heading.next(c.p.limits)
 	if c.account != nil {
 		c.p.limits.give(c.account, connections, 1)
 	}
@@ -211,6 +216,9 @@ func (x *exchange) keep() {
 
 // forget ends keep: the answer may be a stream of hours.
 func (x *exchange) forget() {
+	if x.again == 0 {
+		return
+	}
 	x.body.forget()
 	x.p.limits.give(x.c.account, memory, x.again)
 	x.reserved, x.again = x.reserved-x.again, 0
@@ -245,6 +253,62 @@ func (p *Proxy) full(c *childConn) bool {
 	}
 	p.tell(c.account, &authsome.Request{Host: c.host, Port: c.port}, errMemory())
 	return true
+}
+
+// headRoom of a header is free, in bytes. What goes beyond counts as memory, in steps of
+// as much.
+const headRoom = 64 << 10
+
+// heading is what has come of the header that net/http reads on a connection, and
+// what it takes of memory, in bytes. net/http reads in two goroutines.
+type heading struct {
+	mu         sync.Mutex
+	run        *account // nil until it is known
+	holder     *account // that held is of; another one when the connection has become another run's
+	size, held int64
+}
+
+// of says whose header comes next.
+func (h *heading) of(run *account) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.run = run
+}
+
+// came counts what has come; when there is no room for it, it says whose it is.
+func (h *heading) came(c *childConn, n int) (full *account) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.run == nil || c.answering.Load() {
+		return nil
+	}
+	for h.size += int64(n); h.size-h.held > headRoom; h.held += headRoom {
+		if !c.p.limits.try(h.run, memory, headRoom) {
+			return h.run
+		}
+		h.holder = h.run
+	}
+	return nil
+}
+
+// next is called when another header may come, and the last one is not needed any more.
+func (h *heading) next(l *limiter) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held > 0 {
+		l.give(h.holder, memory, h.held)
+	}
+	h.size, h.held = 0, 0
+}
+
+// headed is a Read of conn, which net/http reads requests from.
+func (c *childConn) headed(conn net.Conn, n int, err error) (int, error) {
+	run := c.heading.came(c, n)
+	if run == nil {
+		return n, err
+	}
+	c.p.reply(conn, c.p.tell(run, &authsome.Request{Host: c.host, Port: c.port}, errMemory()), true)
+	return 0, io.EOF
 }
 
 func errMemory() *problem {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -75,12 +76,12 @@ func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handed
 				} else if isTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
 					return false
 				}
-				p.reply(c, prob, true)
+				p.reply(c.Conn, prob, true)
 				return false
 			}
 			_ = c.Conn.SetReadDeadline(time.Time{})
 			if !wellFormed(req) {
-				p.reply(c, problemf(badRequest, "the CONNECT request is malformed"), true)
+				p.reply(c.Conn, problemf(badRequest, "the CONNECT request is malformed"), true)
 				return false
 			}
 		}
@@ -89,7 +90,7 @@ func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handed
 			return true
 		}
 		closing := req.Close || !req.ProtoAtLeast(1, 1) || prob.Code == badRequest || prob.Code == tooManyConnections
-		p.reply(c, prob, closing)
+		p.reply(c.Conn, prob, closing)
 		if closing {
 			return false
 		}
@@ -180,16 +181,16 @@ func errUnknownHost(host string, port int) *problem {
 // established is all that a client wants to see.
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
-func (p *Proxy) reply(c *childConn, prob *problem, closing bool) {
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
-	_, err := c.Conn.Write(prob.raw(closing))
-	_ = c.Conn.SetWriteDeadline(time.Time{})
+func (p *Proxy) reply(conn net.Conn, prob *problem, closing bool) {
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
+	_, err := conn.Write(prob.raw(closing))
+	_ = conn.SetWriteDeadline(time.Time{})
 	if err == nil && closing {
 		// Closing with unread input would reset the connection and take the
 		// answer with it.
-		_ = closeWrite(c.Conn)
-		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Second))
-		_, _ = io.CopyN(io.Discard, c.Conn, 1<<20)
+		_ = closeWrite(conn)
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.CopyN(io.Discard, conn, 1<<20)
 	}
 }
 

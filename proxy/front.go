@@ -215,6 +215,11 @@ type resumed struct {
 }
 
 func (c *resumed) Read(b []byte) (int, error) {
+	n, err := c.read(b)
+	return c.NetConn().(*childConn).headed(c.Conn, n, err)
+}
+
+func (c *resumed) read(b []byte) (int, error) {
 	if c.ahead != nil && len(b) > 0 {
 		n, _ := c.ahead.Read(b[:min(len(b), c.ahead.Buffered())]) // from the buffer: cannot fail
 		if c.ahead.Buffered() == 0 {

@@ -147,6 +147,7 @@ func newH2(conn net.Conn, child *childConn, handler http.Handler, workers *worke
 		streams: map[uint32]*h2stream{}, idle: time.Now(),
 		h2sender: h2sender{window: h2Window, initial: h2Window, frame: h2FrameSize},
 	}
+	c.block.hold, c.block.full = func(n int) { c.hold(n) }, func() bool { return c.full() }
 	c.framer = http2.NewFramer(nil, c.br)
 	c.framer.SetReuseFrames()
 	c.framer.SetMaxReadFrameSize(h2MaxFrame)
@@ -260,9 +261,7 @@ func (c *h2conn) done() *h2stream {
 		if !gone {
 			return next
 		}
-		if next.body != nil {
-			next.body.close() // which gives back what has come of it
-		}
+		next.release()
 	}
 }
 
@@ -336,9 +335,7 @@ func (c *h2conn) end() {
 	c.out = nil
 	c.mu.Unlock()
 	for _, s := range pending {
-		if s.body != nil {
-			s.body.close()
-		}
+		s.release()
 	}
 	for _, s := range streams {
 		s.stop(errChildGone)

@@ -321,8 +321,11 @@ func (c *h2conn) headers(f *http2.HeadersFrame) error {
 	c.maxID = id
 	full := len(c.streams) >= h2MaxStreams
 	c.mu.Unlock()
-	if full {
+	switch {
+	case full:
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream} // section 5.1.2
+	case c.block.noRoom:
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeEnhanceYourCalm}
 	}
 	s, ok := c.open(id, ended)
 	if !ok {

@@ -18,6 +18,10 @@ type h2block struct {
 	fields  []hpack.HeaderField
 	size    int64 // by section 6.5.2 of RFC 9113
 	tooLong bool  // fields is not complete
+	noRoom  bool  // because there is no memory for more
+	held    int64 // of memory; see headRoom
+	hold    func(n int)
+	full    func() bool
 	names   map[string]string
 }
 
@@ -30,6 +34,14 @@ func (b *h2block) add(f hpack.HeaderField) {
 		b.tooLong = true
 		return
 	}
+	for b.size-b.held > headRoom {
+		if b.full() {
+			b.tooLong, b.noRoom = true, true
+			return
+		}
+		b.hold(headRoom)
+		b.held += headRoom
+	}
 	b.fields = append(b.fields, f)
 }
 
@@ -38,7 +50,10 @@ func (b *h2block) clear() {
 	if b.fields = b.fields[:0]; cap(b.fields) > maxKeptFields {
 		b.fields = nil
 	}
-	b.size, b.tooLong = 0, false
+	if b.held > 0 {
+		b.hold(int(-b.held))
+	}
+	b.size, b.held, b.tooLong, b.noRoom = 0, 0, false, false
 }
 
 // readBlock decodes a header and the CONTINUATION frames that belong to it
@@ -107,6 +122,7 @@ func (c *h2conn) open(id uint32, ended bool) (*h2stream, bool) {
 		s.body.cond.L = &s.body.mu
 		s.req.Body, s.req.ContentLength = s.body, s.declared
 	}
+	s.head, c.block.held = c.block.held, 0
 	s.life.c = c.child
 	s.req = s.req.WithContext(&s.life)
 	return s, true

@@ -15,6 +15,7 @@ type h2stream struct {
 	life    life    // the request's context
 	body    *h2body // nil when the request has none
 	tooLong bool    // its header was
+	head    int64   // bytes of memory that it takes
 
 	declared int64 // length of the body; -1 when it is not known
 
@@ -39,9 +40,7 @@ func (s *h2stream) run() {
 			s.c.log.Error("panic on a request", "panic", v, "stack", string(debug.Stack()))
 		}
 		s.life.end(nil)
-		if s.body != nil {
-			s.body.close()
-		}
+		s.release()
 		s.finish(whole)
 	}()
 	if s.tooLong {
@@ -50,6 +49,16 @@ func (s *h2stream) run() {
 		s.c.handler.ServeHTTP(s, s.req)
 	}
 	whole = true
+}
+
+// release gives back what the request takes of memory. It is called once.
+func (s *h2stream) release() {
+	if s.body != nil {
+		s.body.close()
+	}
+	if s.head > 0 {
+		s.c.hold(int(-s.head))
+	}
 }
 
 // stop is called when the stream ended before its handler.

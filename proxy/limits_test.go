@@ -586,3 +586,92 @@ func TestGreedyUploads(t *testing.T) {
 	cancel()
 	waitUntil(t, func() bool { return w.proxy.Usage().Memory == 0 })
 }
+
+// TestGreedyHeaders: long headers count as memory, whole ones and those that have begun.
+// What is too much is refused, and given back at the end.
+func TestGreedyHeaders(t *testing.T) {
+	t.Parallel()
+	t.Run(http1, func(t *testing.T) {
+		t.Parallel()
+		w := sharedWorld(t, proxy.Limits{Memory: 4 << 20, RunMemory: 1 << 20})
+		w.serve("api.openai.com", echo)
+		const begun = "GET / HTTP/1.1\r\nHost: api.openai.com\r\nAuthorization: x\r\n"
+		long := strings.Repeat("X-Long: "+strings.Repeat("v", 4000)+"\r\n", 120)
+		var open []*tls.Conn
+		for range 2 {
+			c, _ := w.tunnel("api.openai.com:443", "api.openai.com", http1)
+			_, _ = io.WriteString(c, begun+long)
+			open = append(open, c)
+		}
+		eventually(t, "the headers are counted", func() bool { return w.proxy.Usage().Memory > 700<<10 })
+		c, br := w.tunnel("api.openai.com:443", "api.openai.com", http1)
+		res := exchange(t, c, br, begun+long)
+		if problem(t, res, http.StatusServiceUnavailable, "out_of_memory"); res.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		// A usual one needs none, and a long one has its answer where there is room.
+		if res := w.get(w.client(http1), "https://api.openai.com/"); res.StatusCode != http.StatusOK {
+			t.Errorf("a short header: %s", res.Status)
+		}
+		_ = open[0].Close()
+		res = exchange(t, open[1], bufio.NewReader(open[1]), "\r\n")
+		if _ = text(t, res); res.StatusCode != http.StatusOK {
+			t.Errorf("a long header: %s", res.Status)
+		}
+		eventually(t, "all is given back", func() bool { return w.proxy.Usage().Memory == 0 })
+	})
+	t.Run(http2, func(t *testing.T) {
+		t.Parallel()
+		w := sharedWorld(t, proxy.Limits{Memory: 4 << 20, RunMemory: 1 << 20})
+		arrived, answer := make(chan struct{}, 3), make(chan struct{})
+		w.serve("api.openai.com", func(http.ResponseWriter, *http.Request) {
+			arrived <- struct{}{}
+			<-answer
+		}, func(s *httptest.Server) { s.Config.MaxHeaderBytes = 2 << 20 })
+		c := w.client(http2)
+		ask := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.openai.com/", nil)
+			if err != nil {
+				return err
+			}
+			for i := range 120 {
+				req.Header.Set(fmt.Sprintf("X-Long-%d", i), strings.Repeat("v", 4000))
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = res.Body.Close() }()
+			if res.StatusCode != http.StatusOK {
+				return fmt.Errorf("status %s", res.Status)
+			}
+			return nil
+		}
+		done := make(chan error, 2)
+		for range 2 {
+			go func() { done <- ask() }()
+			<-arrived
+		}
+		if err := ask(); err == nil || !strings.Contains(err.Error(), "ENHANCE_YOUR_CALM") {
+			t.Errorf("one too many: %v", err)
+		}
+		close(answer)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		eventually(t, "all is given back", func() bool { return w.proxy.Usage().Memory == 0 })
+	})
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("in vain: " + what)
+		}
+	}
+}

@@ -159,6 +159,7 @@ func New(c Config) *Proxy {
 			child.tunnel.unused.Store(s == http.StateNew)
 			if s == http.StateNew || s == http.StateIdle {
 				child.answering.Store(false)
+				child.heading.next(p.limits)
 			}
 		},
 	}

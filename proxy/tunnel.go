@@ -204,9 +204,11 @@ type childConn struct {
 	// the connection.
 	account    *account
 	discharged bool // guarded by the tunnel's mu
-	// answering is set while what the http.Server writes is a handler's, and what
-	// is written after a switch of protocols.
+	// answering is set from when the http.Server has read a header until it waits for
+	// the next: what it writes is a handler's, or is written after a switch of
+	// protocols. And when the connection is over.
 	answering atomic.Bool
+	heading   heading
 	unknown   *unknown // of the port; nil where there is none
 }
 

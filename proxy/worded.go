@@ -38,6 +38,12 @@ func (c *resumed) Write(b []byte) (int, error) { return childOf(c).writeWorded(c
 // plainConn is a connection without a tunnel, as the http.Server sees it.
 type plainConn struct{ *childConn }
 
+// Read implements net.Conn.
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.childConn.Read(b)
+	return c.headed(c.childConn, n, err)
+}
+
 // Write implements net.Conn.
 func (c *plainConn) Write(b []byte) (int, error) { return c.writeWorded(c.childConn.Write, b) }
 

@@ -180,7 +180,7 @@ func TestH2HeaderTooLong(t *testing.T) {
 // be put together one by one (section 8.2.3).
 func TestH2ManyCookies(t *testing.T) {
 	const n = 10000
-	var b h2block
+	b := h2block{hold: func(int) {}, full: func() bool { return false }}
 	for fields := get(); len(fields) > 0; fields = fields[2:] {
 		b.add(hpack.HeaderField{Name: fields[0], Value: fields[1]})
 	}

@@ -210,6 +210,7 @@ done`, answers).Cmd()
 			}
 		}
 	}
+	answer() // the run has begun
 	lost := 0
 	for kill := range kills {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond) // any moment

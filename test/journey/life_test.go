@@ -366,9 +366,10 @@ func TestSecretsStayInside(t *testing.T) {
 		w.Command(argv...).Run()
 	}
 	// Clients that keep what they saw: git its remote, Codex a transcript of all
-	// that its shell printed, which here looks for secrets itself.
+	// that its shell printed, which here looks for secrets itself, in few processes:
+	// Codex waits ten seconds for what it prints.
 	must(t, w.Command("run", "--", tool(t, "git"), "clone", "-q", "https://github.com/"+internet.PrivateRepository, "kept"))
-	w.Internet.CallShell(`env; for p in /proc/[0-9]*; do tr '\0' '\n' <"$p/environ" | grep -qx "HOME=$HOME" && tr '\0' '\n' <"$p/environ"; done 2>/dev/null; find ~/.authsome -type f -exec cat -v {} +`)
+	w.Internet.CallShell(`env; { grep -lzx "HOME=$HOME" /proc/[0-9]*/environ | xargs cat | tr '\0' '\n'; } 2>/dev/null; find ~/.authsome -type f -exec cat -v {} +`)
 	r := w.Command("run", "--", tool(t, "codex"), "exec", "--skip-git-repo-check", "-s", "danger-full-access", "what do you see").Run()
 	contains(t, r.Stdout, "fake internet says hello")
 	contains(t, r.Stderr, "OPENAI_API_KEY=authsome-proxy-managed")

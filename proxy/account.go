@@ -256,7 +256,7 @@ func (p *Proxy) full(c *childConn) bool {
 }
 
 // headRoom of a header is free, in bytes. What goes beyond counts as memory, in steps of
-// as much.
+// as much, and is refused while it is not known whose that would be.
 const headRoom = 64 << 10
 
 // heading is what has come of the header that net/http reads on a connection, and
@@ -275,20 +275,23 @@ func (h *heading) of(run *account) {
 	h.run = run
 }
 
-// came counts what has come; when there is no room for it, it says whose it is.
-func (h *heading) came(c *childConn, n int) (full *account) {
+// came counts what has come; when that is too much, it says so, and of which run.
+func (h *heading) came(c *childConn, n int) (*problem, *account) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.run == nil || c.answering.Load() {
-		return nil
+	if c.answering.Load() {
+		return nil, nil
 	}
 	for h.size += int64(n); h.size-h.held > headRoom; h.held += headRoom {
+		if h.run == nil {
+			return errLongStart(), nil
+		}
 		if !c.p.limits.try(h.run, memory, headRoom) {
-			return h.run
+			return errMemory(), h.run
 		}
 		h.holder = h.run
 	}
-	return nil
+	return nil, nil
 }
 
 // next is called when another header may come, and the last one is not needed any more.
@@ -303,12 +306,21 @@ func (h *heading) next(l *limiter) {
 
 // headed is a Read of conn, which net/http reads requests from.
 func (c *childConn) headed(conn net.Conn, n int, err error) (int, error) {
-	run := c.heading.came(c, n)
-	if run == nil {
+	prob, run := c.heading.came(c, n)
+	if prob == nil {
 		return n, err
 	}
-	c.p.reply(conn, c.p.tell(run, &authsome.Request{Host: c.host, Port: c.port}, errMemory()), true)
+	if run != nil {
+		prob = c.p.tell(run, &authsome.Request{Host: c.host, Port: c.port}, prob)
+	}
+	c.p.reply(conn, prob, true)
 	return 0, io.EOF
+}
+
+func errLongStart() *problem {
+	prob := problemf(headerTooLarge, "the header is over %d bytes, and it is not known yet which run it is of", headRoom)
+	prob.Fix = "begin a connection with a header below 64 KB"
+	return prob
 }
 
 func errMemory() *problem {

@@ -43,7 +43,7 @@ func (p *Proxy) rescue(c *childConn) {
 // something else. rest is what came behind first, which was read already; nil for
 // nothing. It reports whether somebody else closes c.
 func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handedOver bool) {
-	limited := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(rest), c.Conn), N: maxHeader}
+	limited := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(rest), c.Conn), N: headRoom}
 	br := getReader(limited)
 	// Into the buffer, which is what the connection goes on with.
 	_, _ = br.Peek(len(rest))
@@ -53,7 +53,8 @@ func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handed
 		}
 	}()
 	for {
-		limited.N = maxHeader
+		// Nobody's memory: it is not known yet whose the connection is.
+		limited.N = headRoom
 		req := first
 		if first = nil; req == nil {
 			// Also between two attempts: who has shown no token keeps nothing open.
@@ -72,7 +73,7 @@ func (p *Proxy) converse(c *childConn, rest []byte, first *http.Request) (handed
 			if req, err = http.ReadRequest(br); err != nil {
 				prob := problemf(badRequest, "the CONNECT request is malformed")
 				if limited.N <= 0 {
-					prob = problemf(headerTooLarge, "the header is over %d bytes", maxHeader)
+					prob = errLongStart()
 				} else if isTimeout(err) || errors.Is(err, io.ErrUnexpectedEOF) {
 					return false
 				}

@@ -408,7 +408,8 @@ func TestTooLong(t *testing.T) {
 	}{
 		"a path in a tunnel":     {true, "GET /" + long + " HTTP/1.1\r\nHost: api.openai.com\r\n\r\n", 414, "url_too_long"},
 		"a query in a tunnel":    {true, "GET /?" + long + " HTTP/1.1\r\nHost: api.openai.com\r\n\r\n", 414, "url_too_long"},
-		"a URL":                  {false, "GET http://a.example/" + long + " HTTP/1.1\r\nHost: a.example\r\n" + basic(token) + "\r\n", 414, "url_too_long"},
+		"a URL":                  {false, "GET http://gone.example/ HTTP/1.1\r\nHost: x\r\n" + basic(token) + "\r\nGET http://a.example/" + long + " HTTP/1.1\r\nHost: a.example\r\n" + basic(token) + "\r\n", 414, "url_too_long"},
+		"a URL to begin with":    {false, "GET http://a.example/" + long + " HTTP/1.1\r\nHost: a.example\r\n" + basic(token) + "\r\n", 431, "header_too_large"},
 		"a header in a tunnel":   {true, "GET / HTTP/1.1\r\nHost: api.openai.com\r\n" + huge + huge + "\r\n", 431, "header_too_large"},
 		"a header without one":   {false, "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n" + huge + huge + "\r\n", 431, "header_too_large"},
 		"a header of a CONNECT":  {false, "CONNECT a.example:443 HTTP/1.1\r\n" + huge + "\r\n", 431, "header_too_large"},
@@ -423,7 +424,15 @@ func TestTooLong(t *testing.T) {
 				c = secure
 			}
 			go send(c, tt.request) // the answer may come before its end
-			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			br := bufio.NewReader(c)
+			for range strings.Count(tt.request, "HTTP/1.1") - 1 {
+				res, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				problem(t, res, 502, "upstream_unreachable")
+			}
+			res, err := http.ReadResponse(br, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -619,6 +628,29 @@ func TestGreedyHeaders(t *testing.T) {
 			t.Errorf("a long header: %s", res.Status)
 		}
 		eventually(t, "all is given back", func() bool { return w.proxy.Usage().Memory == 0 })
+	})
+	// Before it is known whose it is, nobody's memory can be counted.
+	t.Run("of no run yet", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.serve("api.openai.com", echo)
+		for _, first := range []string{"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: x\r\n", "GET http://api.openai.com/ HTTP/1.1\r\nHost: x\r\n"} {
+			for size, want := range map[int]int{60 << 10: 200, 80 << 10: 431} {
+				raw := w.dialProxy()
+				go func() {
+					_, _ = io.WriteString(raw, first+"X-Long: "+strings.Repeat("v", size)+"\r\n"+basic(token)+"\r\n")
+				}()
+				res, err := http.ReadResponse(bufio.NewReader(raw), &http.Request{Method: strings.Fields(first)[0]})
+				if err != nil {
+					t.Fatalf("%.7s: %v", first, err)
+				}
+				if want == 431 {
+					problem(t, res, want, "header_too_large")
+				} else if res.StatusCode == 431 || res.StatusCode == 407 {
+					t.Errorf("%.7s of %d bytes: %s", first, size, res.Status)
+				}
+			}
+		}
 	})
 	t.Run(http2, func(t *testing.T) {
 		t.Parallel()

@@ -194,11 +194,13 @@ func methods(t *testing.T) {
 	w.broker.routes(route.Entry{Provider: "openai", Route: authsome.Route{Host: "api.openai.com", Methods: []string{"GET", "HEAD"}, Inject: []authsome.Injection{
 		{Slot: authsome.SlotHeader, Name: "Authorization", Value: "Bearer {token}"},
 	}}})
-	for method, want := range map[string]string{"GET": "Bearer " + openaiKey, "POST": "", "DELETE": "", "get": "", "PATCH": ""} {
+	for method, want := range map[string]string{"GET": "Bearer " + openaiKey, "POST": "", "DELETE": "", "PATCH": ""} {
 		s := sawOf(t, w.raw("api.openai.com", method+" / HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 0\r\n\r\n"))
 		if s.Method != method || s.Header.Get("Authorization") != want {
 			t.Errorf("%s: the service saw %s with %q", method, s.Method, s.Header.Get("Authorization"))
 		}
 	}
+	// Services differ in whether that is the route's.
+	problem(t, w.raw("api.openai.com", "get / HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 0\r\n\r\n"), 400, "bad_request")
 	problem(t, w.raw("api.openai.com", "POST / HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 0\r\nAuthorization: Bearer "+authsome.Placeholder+"\r\n\r\n"), 403, "placeholder_misplaced")
 }

@@ -24,13 +24,15 @@ func (p *Proxy) plain(w http.ResponseWriter, r *http.Request, c *childConn) {
 	}
 	epoch := p.registry.epoch.Load()
 	token, ok := proxyToken(r.Header)
-	if !ok {
-		errToken().write(w)
-		return
+	var g *authsome.Grant
+	if ok {
+		g, ok = p.cfg.Resolver.Grant(token)
 	}
-	g, ok := p.cfg.Resolver.Grant(token)
 	if !ok {
-		errToken().write(w)
+		// net/http would wait for the next request for idleTime, of whomever it is.
+		prob := errToken()
+		prob.last = true
+		prob.write(w)
 		return
 	}
 	scheme, usual := "http", 80

@@ -117,7 +117,12 @@ func TestWholeURLOfHTTPS(t *testing.T) {
 	if got := text(t, send("GET https://"+authsome.SelfCheckHost+"/", "x")); !strings.Contains(got, "ok") {
 		t.Errorf("the check of itself: %s", got)
 	}
-	problem(t, exchange(t, raw, br, "GET https://api.openai.com/ HTTP/1.1\r\nHost: x\r\n\r\n"), 407, "proxy_authentication_required")
+	// Who shows no token keeps no connection.
+	other := w.dialProxy()
+	res := exchange(t, other, bufio.NewReader(other), "GET https://api.openai.com/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	if problem(t, res, 407, "proxy_authentication_required"); !res.Close {
+		t.Error("the connection goes on")
+	}
 
 	before := w.broker.ends(1)
 	w.broker.mu.Lock()

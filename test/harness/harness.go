@@ -29,11 +29,12 @@ type World struct {
 	Dir      string // everything of this world lies below it
 	Internet *internet.Internet
 
-	port   int
-	mu     sync.Mutex
-	daemon *exec.Cmd
-	output bytes.Buffer // everything that commands and daemons printed
-	seen   sync.Mutex
+	port        int
+	mu          sync.Mutex
+	daemon      *exec.Cmd
+	daemonEnded chan struct{} // closed when it has
+	output      bytes.Buffer  // everything that commands and daemons printed
+	seen        sync.Mutex
 }
 
 // Start makes a world. The daemon is ready when it returns.
@@ -115,19 +116,24 @@ func (w *World) Serve() error {
 	cmd.Env = w.Environ("HTTPS_PROXY=" + w.Internet.Proxy())
 	cmd.Dir = w.Work()
 	cmd.Stdout, cmd.Stderr = recorder{w}, recorder{w}
+	cmd.WaitDelay = time.Second // for what its children still print
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	ended := make(chan struct{})
+	var cause error
 	w.mu.Lock()
-	w.daemon = cmd
+	w.daemon, w.daemonEnded = cmd, ended
 	w.mu.Unlock()
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	go func() {
+		cause = cmd.Wait()
+		close(ended)
+	}()
 	deadline := time.Now().Add(15 * time.Second)
 	for time.Now().Before(deadline) {
 		select {
-		case err := <-exited:
-			return fmt.Errorf("the daemon ended: %w\n%s", err, w.Output())
+		case <-ended:
+			return fmt.Errorf("the daemon ended: %w\n%s", cause, w.Output())
 		default:
 		}
 		probe := exec.Command(w.Binary, "daemon", "status", "--json")
@@ -147,12 +153,15 @@ func (w *World) DaemonPID() int {
 	return w.daemon.Process.Pid
 }
 
-// KillDaemon kills the daemon as a crash would.
+// KillDaemon kills the daemon as a crash would, and waits until nothing of it is left:
+// a thread that goes on for a moment holds its lock.
 func (w *World) KillDaemon() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.daemon != nil {
-		_ = w.daemon.Process.Kill()
+	daemon, ended := w.daemon, w.daemonEnded
+	w.mu.Unlock()
+	if daemon != nil {
+		_ = daemon.Process.Kill()
+		<-ended
 	}
 }
 

@@ -92,8 +92,9 @@ func (s *soak) serve(context.Context) error {
 	return nil
 }
 
-// gone says that a process has ended, whether or not its parent has taken note: a
-// run that is held does not.
+// gone says that a process has ended with all its threads, whether or not its parent
+// has taken note: a run that is held does not. Its first thread may end before others,
+// which hold the lock of the home.
 func gone(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -101,5 +102,9 @@ func gone(pid int) bool {
 	}
 	// PID (NAME) STATE …, where the name may hold anything (proc(5)).
 	at := strings.LastIndex(string(data), ") ")
-	return at < 0 || strings.HasPrefix(string(data[at+2:]), "Z")
+	if at >= 0 && !strings.HasPrefix(string(data[at+2:]), "Z") {
+		return false
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err != nil || len(threads) <= 1
 }

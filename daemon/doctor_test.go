@@ -206,7 +206,8 @@ func TestDoctorNamesWeakCredentials(t *testing.T) {
 func TestDoctorShowsLimits(t *testing.T) {
 	d, c := inProcess(t)
 	got := checkNamed(t, c, "limits")
-	if !got.OK || got.Warn || !strings.Contains(got.Text, "connections 0 of ") {
+	// The connection by which the proxy was tried may not have ended yet.
+	if !got.OK || got.Warn || !strings.HasPrefix(got.Text, "connections 0 of ") && !strings.HasPrefix(got.Text, "connections 1 of ") {
 		t.Errorf("%+v", got)
 	}
 	d.limits = d.limits.ForDescriptors(512)

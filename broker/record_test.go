@@ -2,8 +2,10 @@ package broker
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,7 +25,14 @@ func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, host string, port uint16) {
 		r, err := unmarshalRecord(data)
 		if err != nil {
-			if r != nil || strings.Contains(strings.ReplaceAll(err.Error(), "canary-host", ""), "canary") {
+			// A host is no secret, and is named.
+			var named struct{ Hosts []string }
+			_ = json.Unmarshal(data, &named)
+			said := err.Error()
+			for _, h := range named.Hosts {
+				said = strings.ReplaceAll(said, strconv.Quote(h), "")
+			}
+			if r != nil || strings.Contains(said, "canary") {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			return
